@@ -1,0 +1,84 @@
+"""Every fixed bound, with its unit, and the relations between them.
+
+A bound an operator may change is a setting (server/config.py); these are part of the protocol or
+of the design. What happens at each bound (refuse, merge, drop, close) is said beside it.
+"""
+
+from typing import Final
+
+# --- Handshake and connection ---------------------------------------------------------------
+HEADER_BYTES_MAX: Final = 16 * 1024  # request head; above it 431 and close
+HEADER_COUNT_MAX: Final = 100  # above it 431; below websockets' own 128
+HEADER_SECONDS: Final = 8.0  # a request head must be complete by then, else 408 and close
+EARLY_BYTES_MAX: Final = 4 * 1024  # bytes a client may send before the hand-over; above it 1009
+HELLO_SECONDS: Final = 10.0  # unused by anonymous viewers; a command that needs a token refuses
+CLOSE_SECONDS: Final = 5.0  # from our close frame to abort()
+URL_BYTES_MAX: Final = 2 * 1024
+
+# --- Frames from viewers ---------------------------------------------------------------------
+COMMAND_BYTES_MAX: Final = 4 * 1024  # one command, also when fragmented; above it close 1009
+FRAGMENTS_MAX: Final = 16  # frames of one message; above it close 1009
+STRIKES_MAX: Final = 10  # malformed commands on one connection before close 4400
+COMMANDS_IN_FLIGHT_MAX: Final = 32  # unanswered commands of one viewer; above it reading pauses
+PINGS_PER_SECOND_MAX: Final = 10  # client pings; above it close 4429
+WRITE_BUFFER_BYTES_MAX: Final = 64 * 1024  # own replies waiting for a viewer; above it close 4408
+
+# --- Commands --------------------------------------------------------------------------------
+REF_MAX: Final = 2**31 - 1
+TOKEN_CHARS_MAX: Final = 2048
+CHAT_CHARS_MAX: Final = 120  # after NFKC; above it refused text_too_long
+CHAT_COMBINING_MAX: Final = 3  # combining marks on one base character; more are stripped
+LIKE_TAPS_MAX: Final = 100  # taps in one like command
+CLAIM_QUANTITY_MAX: Final = 99  # units in one claim, before the sale's own per-buyer limit
+ATTEMPT_MAX: Final = 1_000
+USER_ID_CHARS_MAX: Final = 64
+NAME_CHARS_MAX: Final = 24
+SHOW_ID_PATTERN: Final = r"^[a-z0-9]{4,32}$"
+
+# --- Room and tick ---------------------------------------------------------------------------
+PHASE_VIEWERS_MAX: Final = 1_000  # viewers written in one loop turn
+HISTORY_EVENTS_MAX: Final = 512  # L2 events kept in a show's stream for resume
+RESUME_EVENTS_MAX: Final = 300  # a longer gap is answered with recovered: false
+RECENT_CHAT_MAX: Final = 50  # chat lines in the snapshot
+CHAT_LINES_PER_TICK_MAX: Final = 6  # danmaku shown per tick; the rest are folded into a count
+CHAT_PUBLISH_PER_TICK_MAX: Final = 20  # danmaku one hub sends to Redis per tick, rest folded
+TICK_MS_MIN: Final = 20
+TICK_MS_MAX: Final = 1_000
+
+# --- Claims ----------------------------------------------------------------------------------
+CLAIM_BATCH_MAX: Final = 512  # claims in one script call (Lua's unpack has ~8,000 stack slots)
+CLAIM_QUEUE_MAX: Final = 20_000  # claims waiting in one hub for one show; above it busy
+SOLD_OUT_CACHE_MS: Final = 200  # how long a hub may answer sold_out by itself
+HOLD_LOOKUP_AFTER_MS: Final = 2_000  # a hold unconfirmed for longer is looked up
+HOLD_LOOKUP_EVERY_MS: Final = 1_000
+HOLD_LOOKUP_BATCH_MAX: Final = 1_000
+
+# --- Order worker ----------------------------------------------------------------------------
+WORKER_BATCH_CLAIMS_MAX: Final = 4_096  # claims merged into one transaction
+WORKER_LEASE_MS: Final = 3_000  # a show's consumer; taken over when it lapses
+GIVE_BATCH_MAX: Final = 500
+
+# --- Host input ------------------------------------------------------------------------------
+TITLE_CHARS_MAX: Final = 80
+URL_CHARS_MAX: Final = 1_024
+COMMENTARY_CHARS_MAX: Final = 500
+PRODUCTS_MAX: Final = 100  # products in one show's run-list
+SKUS_PER_PRODUCT_MAX: Final = 50
+PRICE_MINOR_MAX: Final = 10_000_000_00
+UNITS_MAX: Final = 1_000_000  # units of one sale, and of one restock
+COUNTDOWN_S_MAX: Final = 300
+SALE_SECONDS_MIN: Final = 10
+SALE_SECONDS_MAX: Final = 20 * 60
+SALE_AHEAD_S_MAX: Final = 30 * 24 * 3600  # how far ahead a start may be scheduled
+SLOW_MODE_S_MAX: Final = 300
+MUTE_SECONDS_MAX: Final = 7 * 24 * 3600
+WORDS_MAX: Final = 2_000
+WORD_CHARS_MAX: Final = 40
+BODY_BYTES_MAX: Final = 64 * 1024  # HTTP request body
+
+# A whole worst-case command must fit: a token is the longest field, chat may be 4 bytes a char.
+assert TOKEN_CHARS_MAX + 256 < COMMAND_BYTES_MAX
+assert CHAT_CHARS_MAX * 4 + 256 < COMMAND_BYTES_MAX
+assert RESUME_EVENTS_MAX < HISTORY_EVENTS_MAX
+assert CLAIM_BATCH_MAX <= WORKER_BATCH_CLAIMS_MAX
+assert CHAT_LINES_PER_TICK_MAX <= CHAT_PUBLISH_PER_TICK_MAX

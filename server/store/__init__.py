@@ -1,0 +1,1 @@
+"""Redis, and nothing else: keys, scripts, stock, events, bus, order stream."""

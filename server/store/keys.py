@@ -1,0 +1,99 @@
+"""Every Redis key and channel, one function each; nothing else builds a key.
+
+All keys of a show carry the hash tag `{show_id}`, so that one script may touch them in a Cluster.
+
+| key | type | holds |
+|---|---|---|
+| ls:{S}:meta | hash | gate (open, scheduled, paused, ended), epoch (stock), run_id |
+| ls:{S}:pool:P | hash | one pool; fields in server/store/lua/claim_batch.lua |
+| ls:{S}:buyers:P | hash | buyer -> units accepted in pool P |
+| ls:{S}:claims | hash | buyer NUL claim-id-16-bytes -> packed claim state |
+| ls:{S}:orders | stream | accepted takes for the order worker; never trimmed by length |
+| ls:{S}:applied | hash | id -> result: every give and host act applied (idempotency) |
+| ls:{S}:room | hash | epoch and seq of the event numbers, chat id, versions |
+| ls:{S}:events | stream | the last HISTORY_EVENTS_MAX events; entry id is `seq-0` |
+| ls:{S}:state | hash | state key -> packed newest value |
+| ls:{S}:chat | list | the last RECENT_CHAT_MAX lines, packed |
+| ls:{S}:like_batches | hash | hub -> number of its last like batch applied |
+| ls:{S}:presence | hash | hub -> people and expiry |
+| ls:{S}:policy | hash | chat policy: slow, words, mute:<user>, ban:<user>, version |
+| ls:{S}:lease | string | the order worker that consumes this show |
+"""
+
+POOL_KIND_FLASH_SALE = "flash_sale"
+ORDER_GROUP = "pg"
+
+
+def _key(show_id: str, name: str) -> str:
+    return f"ls:{{{show_id}}}:{name}"
+
+
+def meta(show_id: str) -> str:
+    return _key(show_id, "meta")
+
+
+def pool(show_id: str, pool_id: int) -> str:
+    return _key(show_id, f"pool:{pool_id}")
+
+
+def buyers(show_id: str, pool_id: int) -> str:
+    return _key(show_id, f"buyers:{pool_id}")
+
+
+def claims(show_id: str) -> str:
+    return _key(show_id, "claims")
+
+
+def orders(show_id: str) -> str:
+    return _key(show_id, "orders")
+
+
+def applied(show_id: str) -> str:
+    return _key(show_id, "applied")
+
+
+def room(show_id: str) -> str:
+    return _key(show_id, "room")
+
+
+def events(show_id: str) -> str:
+    return _key(show_id, "events")
+
+
+def state(show_id: str) -> str:
+    return _key(show_id, "state")
+
+
+def chat(show_id: str) -> str:
+    return _key(show_id, "chat")
+
+
+def like_batches(show_id: str) -> str:
+    return _key(show_id, "like_batches")
+
+
+def presence(show_id: str) -> str:
+    return _key(show_id, "presence")
+
+
+def policy(show_id: str) -> str:
+    return _key(show_id, "policy")
+
+
+def lease(show_id: str) -> str:
+    return _key(show_id, "lease")
+
+
+def bus_channel(show_id: str) -> str:
+    """Sharded channel of everything that all hubs of a show must hear."""
+    return _key(show_id, "bus")
+
+
+def hub_channel(show_id: str, hub_id: str) -> str:
+    """Sharded channel of one hub in one show: what only its own buyers need."""
+    return _key(show_id, f"hub:{hub_id}")
+
+
+def claim_field(buyer: str, claim_id: bytes) -> bytes:
+    """Field of the claims hash. `claim_id`: 16 bytes. NUL cannot occur in a buyer's id."""
+    return buyer.encode() + b"\0" + claim_id
