@@ -27,7 +27,7 @@ _ROWS: Final = (
     ErrorCode(1002, "bad_field", 422, False, 0, "字段不合法", "A field is not valid"),
     ErrorCode(1003, "too_large", 413, False, 0, "内容过大", "Too large"),
     ErrorCode(1004, "not_found", 404, False, 0, "没有找到", "Not found"),
-    ErrorCode(1005, "conflict", 409, False, 0, "与当前状态冲突", "Conflicts with the current state"),
+    ErrorCode(1005, "conflict", 409, False, 0, "与当前状态冲突", "In conflict with the state"),
     # 11xx: who is asking
     ErrorCode(1100, "token_required", 401, False, 0, "请先登录", "Sign in first"),
     ErrorCode(1101, "token_invalid", 401, False, 0, "登录凭证无效", "The token is not valid"),

@@ -62,6 +62,13 @@ class OrderFact(Struct, array_like=True, tag="o", frozen=True):
     orders: list[tuple[str, ClaimState]]
 
 
+class Resync(Struct, frozen=True):
+    """Never published: the bus hands it out where facts may have been missed, so that the room
+    reads a snapshot. `reason` is for the log."""
+
+    reason: str
+
+
 Fact = StateFact | EventFact | ChatFact | HeartbeatFact | KickFact | PolicyFact | OrderFact
 
 _DECODER: Final = msgspec.msgpack.Decoder(Fact)
@@ -69,4 +76,5 @@ _DECODER: Final = msgspec.msgpack.Decoder(Fact)
 
 def decode_fact(payload: bytes) -> Fact:
     """One published fact. Raises msgspec.DecodeError on anything else."""
-    return _DECODER.decode(payload)
+    fact: Fact = _DECODER.decode(payload)
+    return fact

@@ -177,8 +177,8 @@ class RefusedReply(Struct, tag_field="t", tag="refused", omit_defaults=True, fro
 
 # --- State: values where only the newest version matters (lane L1) --------------------------
 #
-# Travel as {"key": value} maps (STATE_VALUES) in welcome and tick. A client keeps a value only when its
-# (epoch, version) is newer than the one it has. Keys: show, pin, runlist, likes, online, room,
+# Travel as {"key": value} maps (STATE_VALUES) in welcome and tick. A client keeps a value only when
+# its (epoch, version) is newer than the one it has. Keys: show, pin, runlist, likes, online, room,
 # sale:<sale id>, stock:<sale id>.
 
 
