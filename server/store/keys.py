@@ -4,23 +4,22 @@ All keys of a show carry the hash tag `{show_id}`, so that one script may touch 
 
 | key | type | holds |
 |---|---|---|
-| ls:{S}:meta | hash | gate (open, scheduled, paused, ended), epoch (stock), run_id |
-| ls:{S}:pool:P | hash | one pool; fields in server/store/lua/claim_batch.lua |
+| ls:{S}:meta | hash | gate (scheduled, open, paused, ended, rebuilding), stock epoch, rev, phase |
+| ls:{S}:pool:P | hash | one pool; its fields are in server/store/lua/_pool.lua |
 | ls:{S}:buyers:P | hash | buyer -> units accepted in pool P |
 | ls:{S}:claims | hash | buyer NUL claim-id-16-bytes -> packed claim state |
 | ls:{S}:orders | stream | accepted takes for the order worker; never trimmed by length |
-| ls:{S}:applied | hash | id -> result: every give and host act applied (idempotency) |
-| ls:{S}:room | hash | epoch and seq of the event numbers, chat id, versions |
+| ls:{S}:applied | hash | give id, act id or event:act id -> result: what must not happen twice |
+| ls:{S}:room | hash | event numbers (epoch, seq), v of state values, likes, online, digest:<key> |
 | ls:{S}:events | stream | the last HISTORY_EVENTS_MAX events; entry id is `seq-0` |
 | ls:{S}:state | hash | state key -> packed newest value |
 | ls:{S}:chat | list | the last RECENT_CHAT_MAX lines, packed |
 | ls:{S}:like_batches | hash | hub -> number of its last like batch applied |
-| ls:{S}:presence | hash | hub -> people and expiry |
-| ls:{S}:policy | hash | chat policy: slow, words, mute:<user>, ban:<user>, version |
+| ls:{S}:presence | hash | hub -> people:expires at ms |
+| ls:{S}:policy | hash | chat policy: slow, words, mute:<user> until ms, ban:<user>, version |
 | ls:{S}:lease | string | the order worker that consumes this show |
 """
 
-POOL_KIND_FLASH_SALE = "flash_sale"
 ORDER_GROUP = "pg"
 
 
