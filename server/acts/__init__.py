@@ -1,0 +1,1 @@
+"""What hosts and moderators do: durable in PostgreSQL first, then applied to Redis."""

@@ -1,0 +1,153 @@
+-- How takes enter the books. All of it in one transaction per batch of one show, in this order: the
+-- epoch's row, the pools' rows in order of their ids, the rest (records/orders.py).
+
+-- name: lock_epoch
+-- $1 show. A rebuild of the stock waits for us, or we for it.
+SELECT epoch, halted_by FROM stock_epochs WHERE show_id = $1 FOR SHARE
+
+-- name: lock_pools
+-- $1 show, $2 pool ids. Whoever holds these rows may write the pools' orders and buyers.
+SELECT p.pool_id, p.taken_seq, p.limit_per_buyer, p.reserved, p.sold, p.dead, p.version,
+       p.initial + p.restocked - p.lowered - p.reserved - p.sold - p.dead AS room,
+       coalesce(s.pay_within_s, 0) AS pay_within_s,
+       (extract(epoch FROM now()) * 1000)::bigint AS now_ms
+FROM pools p LEFT JOIN sales s ON s.sale_id = p.pool_id
+WHERE p.show_id = $1 AND p.pool_id = ANY($2::bigint[])
+ORDER BY p.pool_id
+FOR NO KEY UPDATE OF p
+
+-- name: units_bought
+-- $1 pool, $2 buyers.
+SELECT buyer, units FROM pool_buyers WHERE pool_id = $1 AND buyer = ANY($2::text[])
+
+-- name: insert_orders
+-- $1 show, $2 epoch, $3.. columns; $10 seconds to pay of each, 0 for none.
+INSERT INTO orders (show_id, epoch, pool_id, seq, buyer, claim_id, quantity, price, price_version,
+                    pay_by)
+SELECT $1, $2, t.pool, t.seq, t.buyer, t.claim, t.quantity, t.price, t.price_version,
+       CASE WHEN t.pay_within > 0 THEN now() + make_interval(secs => t.pay_within) END
+FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::uuid[], $7::int[], $8::bigint[], $9::int[],
+            $10::int[])
+     AS t (pool, seq, buyer, claim, quantity, price, price_version, pay_within)
+ON CONFLICT ON CONSTRAINT orders_one_per_claim DO NOTHING
+RETURNING pool_id, seq, order_id
+
+-- name: set_units_bought
+-- $1 pools, $2 buyers, $3 units of each now.
+INSERT INTO pool_buyers (pool_id, buyer, units)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::int[])
+ON CONFLICT (pool_id, buyer) DO UPDATE SET units = EXCLUDED.units
+
+-- name: count_takes
+-- $1 epoch, $2.. of each pool: pool, units reserved, sold, dead and lowered, first and last seq.
+-- The ledger gets one row for what buyers took and one for what died.
+WITH moved AS (
+    SELECT * FROM unnest($2::bigint[], $3::int[], $4::int[], $5::int[], $6::int[], $7::bigint[],
+                         $8::bigint[])
+             AS t (pool, reserved, sold, dead, lowered, seq_first, seq_last)
+), ledger AS (
+    INSERT INTO stock_ledger (pool_id, reason, units, epoch, seq_first, seq_last)
+    SELECT pool, reason, units, $1, seq_first, seq_last
+    FROM moved, LATERAL (VALUES ('taken', reserved + sold), ('dead', dead)) AS kind (reason, units)
+    WHERE units > 0
+)
+UPDATE pools
+SET reserved = pools.reserved + moved.reserved, sold = pools.sold + moved.sold,
+    dead = pools.dead + moved.dead, lowered = pools.lowered + moved.lowered,
+    epoch = $1, taken_seq = moved.seq_last, version = version + 1
+FROM moved WHERE pools.pool_id = moved.pool
+RETURNING pools.pool_id, pools.reserved, pools.sold, pools.dead, pools.version
+
+-- name: insert_lowerings
+-- $1 epoch, $2.. pool, seq, units, closing, act id.
+WITH lowering AS (
+    INSERT INTO lowerings (epoch, pool_id, seq, units, closing, act_id)
+    SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::int[], $5::bool[], $6::uuid[])
+    RETURNING pool_id, seq, units, closing
+), ledger AS (
+    INSERT INTO stock_ledger (pool_id, reason, units, epoch, seq_first, seq_last)
+    SELECT pool_id, 'lowered', units, $1, seq, seq FROM lowering WHERE units > 0
+), returned AS (
+    UPDATE skus SET allotted = allotted - back.units
+    FROM (SELECT p.sku_id, sum(l.units)::int AS units
+          FROM lowering l JOIN pools p USING (pool_id) GROUP BY p.sku_id) AS back
+    WHERE skus.sku_id = back.sku_id
+)
+UPDATE sales SET status = 'closed'
+FROM lowering WHERE sale_id = lowering.pool_id AND lowering.closing
+
+-- name: insert_incidents
+-- $1 show, $2 epoch, $3.. pool, seq, buyer, claim id, quantity, reason. Units that the pool has
+-- but the buyer may not have are given back.
+WITH incident AS (
+    INSERT INTO incidents (show_id, epoch, pool_id, seq, buyer, claim_id, quantity, reason)
+    SELECT $1, $2, * FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::uuid[], $7::int[],
+                                 $8::text[])
+    RETURNING *
+), give AS (
+    INSERT INTO gives (give_id, show_id, pool_id, units, buyer, claim_id, reason)
+    SELECT format('incident:%s:%s:%s', pool_id, epoch, seq), show_id, pool_id, quantity, buyer,
+           claim_id, 'released_by_incident'
+    FROM incident WHERE reason = 'over_limit'
+    RETURNING *
+)
+INSERT INTO stock_ledger (pool_id, reason, units, epoch, give_id)
+SELECT pool_id, reason, units, $2, give_id FROM give
+
+-- name: insert_dead_letters
+-- $1 show, $2 epoch, $3.. pool, seq, entry id, units, payload, error.
+INSERT INTO dead_letters (show_id, epoch, pool_id, seq, entry_id, units, payload, error)
+SELECT $1, $2, * FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::int[], $7::bytea[],
+                             $8::text[])
+ON CONFLICT DO NOTHING
+
+-- name: fates
+-- $1 show, $2 epoch, $3 pools, $4 seqs: what the books have at these places.
+SELECT k.pool, k.seq, o.order_id, o.status,
+       (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms,
+       coalesce(o.buyer, i.buyer, '') AS buyer,
+       coalesce(o.claim_id, i.claim_id, l.act_id) AS claim_id,
+       coalesce(o.quantity, i.quantity + coalesce(l.units, 0), l.units) AS quantity,
+       o.price, o.price_version, i.reason, d.error, l.units AS lowered
+FROM unnest($3::bigint[], $4::bigint[]) AS k (pool, seq)
+LEFT JOIN orders o ON o.pool_id = k.pool AND o.epoch = $2 AND o.seq = k.seq AND o.show_id = $1
+LEFT JOIN incidents i ON i.pool_id = k.pool AND i.epoch = $2 AND i.seq = k.seq
+LEFT JOIN lowerings l ON l.pool_id = k.pool AND l.epoch = $2 AND l.seq = k.seq
+LEFT JOIN dead_letters d ON d.show_id = $1 AND d.pool_id = k.pool AND d.epoch = $2
+                        AND d.seq = k.seq AND d.entry_id = ''
+
+-- name: halt
+-- $1 show, $2 what was seen. The first one stays.
+UPDATE stock_epochs SET halted_at = now(), halted_by = $2
+WHERE show_id = $1 AND halted_at IS NULL
+
+-- name: shows_with_work
+-- $1 days. Shows whose order stream may fill (active) or may still hold something (ended at most
+-- so many days ago).
+SELECT s.show_id, bool_or(s.status <> 'ended' OR sales.status <> 'closed') AS active
+FROM sales JOIN shows s USING (show_id)
+WHERE sales.status <> 'draft'
+  AND (s.status <> 'ended' OR sales.status <> 'closed'
+       OR s.ended_at > now() - make_interval(days => $1))
+GROUP BY s.show_id
+
+-- name: order_of
+-- $1 show, $2 buyer, $3 claim id.
+SELECT order_id, pool_id, quantity, price, price_version, epoch, seq, status,
+       coalesce((extract(epoch FROM pay_by) * 1000)::bigint, 0) AS pay_by_ms
+FROM orders WHERE show_id = $1 AND buyer = $2 AND claim_id = $3
+
+-- name: list_orders
+-- $1 show, $2 buyer or NULL, $3 status or NULL, $4 after this order id, $5 limit.
+SELECT o.order_id, o.pool_id AS sale_id, k.product_id, k.sku_id, p.title AS product,
+       k.title AS sku, o.buyer, o.claim_id, o.quantity, o.price, k.currency, o.status,
+       (extract(epoch FROM o.confirmed_at) * 1000)::bigint AS confirmed_at,
+       coalesce((extract(epoch FROM o.pay_by) * 1000)::bigint, 0) AS pay_by
+FROM orders o
+JOIN pools USING (pool_id)
+JOIN skus k USING (sku_id)
+JOIN products p USING (product_id)
+WHERE o.show_id = $1 AND ($2::text IS NULL OR o.buyer = $2) AND ($3::text IS NULL OR o.status = $3)
+  AND o.order_id > $4
+ORDER BY o.order_id
+LIMIT $5

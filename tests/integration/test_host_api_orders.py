@@ -1,0 +1,80 @@
+"""The host API: orders as JSON and CSV, the served OpenAPI document, PostgreSQL away."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.host_stage import Stage, open_stage, show_id_of, token, until
+
+
+@pytest.fixture
+async def stage(redis_url: str, database_url: str) -> AsyncIterator[Stage]:
+    async with open_stage(redis_url, database_url) as made:
+        yield made
+
+
+async def sold_to(stage: Stage, *buyers: str) -> tuple[str, int]:
+    """A show and a sale with one confirmed order of each buyer."""
+    show = await stage.live_show()
+    sale = (await stage.sale(show, await stage.sku(show), units=50))["sale"]
+    for buyer in buyers:
+        assert (await stage.claim(show, sale, buyer)).code == 0
+
+    async def booked() -> bool:
+        return bool((await stage.find_sale(show, sale))["sold"] == len(buyers))
+
+    async with stage.worker(show):
+        await until(booked)
+    return show, sale
+
+
+async def test_orders_when_listed_then_filters_and_pages_work(stage: Stage) -> None:
+    show, sale = await sold_to(stage, "li", "wang", "li")
+    orders = (await stage.ok("GET", f"{show}/orders"))["orders"]
+    assert [o["buyer"] for o in orders] == ["li", "wang", "li"]
+    assert {(o["sale"], o["price"], o["quantity"], o["currency"], o["status"]) for o in orders} == {
+        (sale, 9900, 1, "CNY", "confirmed")
+    }
+    mine = (await stage.ok("GET", f"{show}/orders?buyer=wang"))["orders"]
+    assert [o["order_id"] for o in mine] == [orders[1]["order_id"]]
+    rest = await stage.ok("GET", f"{show}/orders?after={orders[0]['order_id']}&limit=1")
+    assert rest["orders"] == [orders[1]]
+    assert (await stage.ok("GET", f"{show}/orders?status=paid"))["orders"] == []
+
+
+async def test_csv_when_texts_look_like_formulas_then_they_are_text(stage: Stage) -> None:
+    show, _ = await sold_to(stage, "=HYPERLINK(1)", "@sum", "li")
+    await stage.pool.execute("UPDATE products SET title = '-2+3,\"x\"'")
+    response = await stage.call("GET", f"{show}/orders.csv")
+    assert response.headers["content-type"] == "text/csv; charset=utf-8"
+    disposition = response.headers["content-disposition"]
+    assert disposition == f'attachment; filename="orders-{show_id_of(show)}.csv"'
+    assert response.content.startswith(b"\xef\xbb\xbf")
+    rows = list(csv.DictReader(io.StringIO(response.content.decode("utf-8-sig"))))
+    assert [row["buyer"] for row in rows] == ["'=HYPERLINK(1)", "'@sum", "li"]
+    assert rows[0]["product"] == '\'-2+3,"x"'
+    assert (rows[0]["unit_price"], rows[0]["total"], rows[0]["currency"]) == (
+        "99.00",
+        "99.00",
+        "CNY",
+    )
+
+
+async def test_csv_when_the_show_is_anothers_then_refused_before_any_row(stage: Stage) -> None:
+    show, _ = await sold_to(stage, "li")
+    assert await stage.refused("GET", f"{show}/orders.csv", token=token("eve")) == "forbidden"
+
+
+async def test_openapi_when_served_then_it_is_the_document(stage: Stage) -> None:
+    document = await stage.ok("GET", "/openapi.json", token="")
+    assert document["openapi"].startswith("3.1")
+    assert "/api/shows/{show}/sales/{sale}/restock" in document["paths"]
+
+
+async def test_api_when_postgresql_is_away_then_reads_and_writes_say_so(stage: Stage) -> None:
+    show = await stage.live_show()
+    await stage.pool.close()
+    assert await stage.refused("GET", show) == "unavailable"
+    assert await stage.refused("POST", f"{show}/pause") == "outcome_unknown"
