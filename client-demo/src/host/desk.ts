@@ -1,0 +1,242 @@
+/** The host API for one show, and what the console knows from it. */
+
+import { batch, computed, effect, signal } from "@preact/signals";
+import { v7 as uuidv7 } from "uuid";
+import type { LiveState } from "../live";
+import { type CallOptions, call, download } from "../ui/api";
+import { type Live, openLive } from "../ui/live";
+import { attempt } from "../ui/parts";
+import { keepToken, takeToken } from "../ui/token";
+import type { Act, ChatPolicy, Order, Product, Sale, SaleStats, Show } from "./types";
+
+const TOKEN_KEY = "livesale.host";
+
+export const token = signal(takeToken(TOKEN_KEY));
+
+export function setToken(value: string): void {
+  keepToken(TOKEN_KEY, value);
+  token.value = value;
+}
+
+/** Throws ApiError. */
+function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const options: CallOptions = { token: token.value, ...(body !== undefined && { body }) };
+  return call<T>(method, `/api/shows${path}`, options);
+}
+
+/** Newest first. */
+export async function listShows(): Promise<Show[]> {
+  return (await ask<{ shows: Show[] }>("GET", "")).shows;
+}
+
+export interface ShowFields {
+  title: string;
+  cover_url: string;
+  playback_url: string;
+  starts_at: number;
+}
+
+export function createShow(fields: ShowFields): Promise<Show> {
+  return ask("POST", "", fields);
+}
+
+const REFRESH_MS = 700;
+export const ORDERS_PAGE = 200;
+
+interface ProductList {
+  products: Product[];
+}
+
+export interface OrderFilter {
+  after: number;
+  status: string;
+  buyer: string;
+}
+
+/** One show on the console: acts refresh what they change; every method throws ApiError. */
+export class Desk {
+  readonly live: Live;
+  readonly show = signal<Show | null>(null);
+  readonly products = signal<readonly Product[]>([]);
+  readonly sales = signal<readonly Sale[]>([]);
+  readonly stats = signal<readonly SaleStats[]>([]);
+  readonly policy = signal<ChatPolicy | null>(null);
+  /** The room's word where there is one: another tab or a moderator may have acted. */
+  readonly status = computed(() => {
+    const phase = this.live.state.value.values.show?.phase as Show["status"] | undefined;
+    return phase ?? this.show.value?.status ?? "scheduled";
+  });
+  readonly pinned = computed(() => {
+    return this.live.state.value.values.pin?.product ?? this.show.value?.pinned_product ?? 0;
+  });
+  /** Raised when there may be new orders to read. */
+  readonly orderNews = signal(0);
+  readonly id: string;
+  #refresh: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(id: string) {
+    this.id = id;
+    this.live = openLive(id, token.value);
+    const moved = computed(() => salesMoved(this.live.state.value));
+    effect(() => {
+      if (moved.value) this.refreshSoon();
+    });
+  }
+
+  async load(): Promise<void> {
+    await this.#loadShow();
+    await Promise.all([this.loadProducts(), this.loadSales(), this.#loadPolicy()]);
+  }
+
+  async loadProducts(): Promise<void> {
+    this.products.value = (await this.#ask<ProductList>("GET", "/products")).products;
+  }
+
+  async loadSales(): Promise<void> {
+    const [sales, stats] = await Promise.all([
+      this.#ask<{ sales: Sale[] }>("GET", "/sales"),
+      this.#ask<{ sales: SaleStats[] }>("GET", "/stats"),
+    ]);
+    batch(() => {
+      this.sales.value = sales.sales;
+      this.stats.value = stats.sales;
+    });
+  }
+
+  /**
+   * Sales, books and inventories changed (bought, window over, another tab): read them again,
+   * at most once per REFRESH_MS however fast it goes.
+   */
+  refreshSoon(): void {
+    this.#refresh ??= setTimeout(async () => {
+      this.#refresh = undefined;
+      await attempt(() => Promise.all([this.loadSales(), this.loadProducts()]));
+      this.orderNews.value += 1;
+    }, REFRESH_MS);
+  }
+
+  // --- show ------------------------------------------------------------------------------------
+
+  async turn(verb: "start" | "pause" | "resume" | "end"): Promise<void> {
+    this.show.value = await this.#ask("POST", `/${verb}`);
+    if (verb === "end") await this.loadSales();
+  }
+
+  async editShow(fields: ShowFields): Promise<void> {
+    this.show.value = await this.#ask("PATCH", "", fields);
+  }
+
+  async say(text: string): Promise<void> {
+    await this.#ask("POST", "/commentary", { text, request_id: uuidv7() });
+  }
+
+  async pin(product: number): Promise<void> {
+    this.show.value = await this.#ask("PUT", "/pin", { product });
+  }
+
+  // --- products --------------------------------------------------------------------------------
+
+  async addProduct(fields: object): Promise<void> {
+    await this.#ask("POST", "/products", fields);
+    await this.loadProducts();
+  }
+
+  async editProduct(product: number, fields: object): Promise<void> {
+    await this.#ask("PATCH", `/products/${product}`, fields);
+    await this.loadProducts();
+  }
+
+  async addSku(product: number, fields: object): Promise<void> {
+    await this.#ask("POST", `/products/${product}/skus`, fields);
+    await this.loadProducts();
+  }
+
+  async editSku(sku: number, fields: object): Promise<void> {
+    await this.#ask("PATCH", `/skus/${sku}`, fields);
+    await this.loadProducts();
+  }
+
+  async setRunList(products: readonly number[]): Promise<void> {
+    const answer = await this.#ask<ProductList>("PUT", "/runlist", { products });
+    this.products.value = answer.products;
+  }
+
+  // --- sales -----------------------------------------------------------------------------------
+
+  async createSale(fields: object): Promise<void> {
+    await this.#ask("POST", "/sales", fields);
+    await Promise.all([this.loadSales(), this.loadProducts()]);
+  }
+
+  async startSale(sale: number, startsAt: number): Promise<void> {
+    await this.#ask("POST", `/sales/${sale}/start`, { starts_at: startsAt });
+    await this.loadSales();
+  }
+
+  async changeUnits(sale: number, verb: "restock" | "lower", units: number): Promise<void> {
+    await this.#ask("POST", `/sales/${sale}/${verb}`, { units, request_id: uuidv7() });
+    await Promise.all([this.loadSales(), this.loadProducts()]);
+  }
+
+  async changePrice(sale: number, price: number): Promise<void> {
+    await this.#ask("POST", `/sales/${sale}/price`, { price });
+    await this.loadSales();
+  }
+
+  async stopSale(sale: number): Promise<void> {
+    await this.#ask("POST", `/sales/${sale}/stop`);
+    await Promise.all([this.loadSales(), this.loadProducts()]);
+  }
+
+  // --- order in the room -----------------------------------------------------------------------
+
+  async moderate(verb: "mute" | "unmute" | "ban" | "unban", fields: object): Promise<void> {
+    this.policy.value = await this.#ask("POST", `/${verb}`, fields);
+  }
+
+  async kick(user: string): Promise<void> {
+    await this.#ask("POST", "/kick", { user });
+  }
+
+  async setPolicy(slowModeS: number, words: readonly string[]): Promise<void> {
+    const fields = { slow_mode_s: slowModeS, words };
+    this.policy.value = await this.#ask("PUT", "/chat-policy", fields);
+  }
+
+  // --- orders and the log ----------------------------------------------------------------------
+
+  /** By rising id, at most ORDERS_PAGE of them. */
+  async orders({ after, status, buyer }: OrderFilter): Promise<Order[]> {
+    const query = new URLSearchParams({ after: String(after), limit: String(ORDERS_PAGE) });
+    if (status) query.set("status", status);
+    if (buyer) query.set("buyer", buyer);
+    return (await this.#ask<{ orders: Order[] }>("GET", `/orders?${query}`)).orders;
+  }
+
+  csv(): Promise<Blob> {
+    return download(`/api/shows/${this.id}/orders.csv`, token.value);
+  }
+
+  /** Newest first. */
+  async acts(): Promise<Act[]> {
+    return (await this.#ask<{ acts: Act[] }>("GET", "/acts")).acts;
+  }
+
+  async #loadShow(): Promise<void> {
+    this.show.value = await this.#ask("GET", "");
+  }
+
+  async #loadPolicy(): Promise<void> {
+    this.policy.value = await this.#ask("GET", "/chat-policy");
+  }
+
+  #ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+    return ask<T>(method, `/${this.id}${path}`, body);
+  }
+}
+
+/** Changes when units were sold or a sale's phase moved; "" before the first snapshot. */
+function salesMoved({ values, epoch, seq }: LiveState): string {
+  const sold = Object.values(values.stocks).map((stock) => `${stock.sale}:${stock.sold}`);
+  return epoch ? `${seq} ${sold.join(" ")}` : "";
+}

@@ -1,0 +1,47 @@
+/** Entry of the host console (/host and /host/{show}). */
+
+import { render } from "preact";
+import "../design.css";
+import "./host.css";
+import "./forms.css";
+import "./desk.css";
+import { followLang, t } from "../i18n";
+import { LangSwitch } from "../ui/parts";
+import { Console } from "./console";
+import { Desk, setToken, token } from "./desk";
+import { ActForm, Field } from "./form";
+import { ShowList } from "./show-list";
+
+const showId = decodeURIComponent(location.pathname.split("/")[2] ?? "");
+let desk: Desk | undefined;
+
+function App() {
+  if (!token.value) return <TokenForm />;
+  if (!showId) return <ShowList />;
+  desk ??= new Desk(showId);
+  return <Console desk={desk} />;
+}
+
+function TokenForm() {
+  return (
+    <main class="gate">
+      <div class="card">
+        <header class="gate-head">
+          <h1>{t("host.sign_in")}</h1>
+          <LangSwitch />
+        </header>
+        <p class="help">{t("host.token_help")}</p>
+        <ActForm
+          label={t("host.enter")}
+          act={async ({ token: given = "" }) => setToken(given.trim())}
+        >
+          <Field label={t("host.token")} name="token" type="password" required />
+        </ActForm>
+      </div>
+    </main>
+  );
+}
+
+followLang();
+const root = document.getElementById("app");
+if (root) render(<App />, root);

@@ -1,0 +1,114 @@
+/** What the host API answers (server/acts/views.py). Money in minor units, times in ms, 0: none. */
+
+export interface Show {
+  show: string;
+  title: string;
+  cover_url: string;
+  playback_url: string;
+  starts_at: number;
+  status: "scheduled" | "live" | "paused" | "ended";
+  host: string;
+  pinned_product: number;
+  slow_mode_s: number;
+  created_at: number;
+  started_at: number;
+  ended_at: number;
+  pending: boolean;
+}
+
+export interface Sku {
+  sku: number;
+  title: string;
+  price: number;
+  currency: string;
+  inventory: number;
+  allotted: number;
+}
+
+export interface Product {
+  product: number;
+  title: string;
+  image_url: string;
+  position: number;
+  listed: boolean;
+  skus: Sku[];
+}
+
+export interface Sale {
+  sale: number;
+  status: "draft" | "scheduled" | "open" | "closing" | "closed";
+  sku: number;
+  sku_title: string;
+  product: number;
+  product_title: string;
+  price: number;
+  list_price: number;
+  currency: string;
+  price_version: number;
+  limit_per_buyer: number;
+  countdown_s: number;
+  duration_s: number;
+  pay_within_s: number;
+  opens_at: number;
+  closes_at: number;
+  initial: number;
+  restocked: number;
+  lowered: number;
+  reserved: number;
+  sold: number;
+  dead: number;
+  lowering: number;
+  pending: boolean;
+}
+
+export interface ChatPolicy {
+  slow_mode_s: number;
+  words: string[];
+  /** User to the time the mute ends. */
+  muted: Record<string, number>;
+  banned: string[];
+  pending: boolean;
+}
+
+export interface Act {
+  act: string;
+  at: number;
+  actor: string;
+  role: string;
+  action: string;
+  detail: Record<string, unknown>;
+  outcome: string;
+}
+
+export interface SaleStats {
+  sale: number;
+  status: string;
+  currency: string;
+  total: number;
+  left: number;
+  reserved: number;
+  sold: number;
+  dead: number;
+  orders: number;
+  units: number;
+  amount: number;
+}
+
+export type OrderStatus = "confirmed" | "paid" | "fulfilled" | "expired" | "cancelled" | "refunded";
+
+export interface Order {
+  order_id: number;
+  sale: number;
+  product: number;
+  product_title: string;
+  sku: number;
+  sku_title: string;
+  buyer: string;
+  claim_id: string;
+  quantity: number;
+  price: number;
+  currency: string;
+  status: OrderStatus;
+  confirmed_at: number;
+  pay_by: number;
+}

@@ -1,0 +1,186 @@
+/**
+ * Claims of one buyer in one show: ids made and stored before sending, kept across reloads.
+ *
+ * The same id is sent again (attempt + 1) whenever an earlier sending may have reached the
+ * server; after a refusal that decides, an id is never used again. Everything but ClaimBook is
+ * pure.
+ */
+
+import { v7 as uuidv7 } from "uuid";
+import { UNDECIDED_REFUSALS } from "./errors";
+import { ATTEMPT_MAX } from "./limits";
+import type { Claim, ClaimState, ClaimStatus, RefusedReply } from "./messages";
+
+/**
+ * Where this page stands with a claim:
+ * sending (no answer yet), unknown (it may have arrived: the same id goes out again),
+ * answered (`answer` tells), refused (`refusal` tells; nothing was taken).
+ */
+export type ClaimPhase = "sending" | "unknown" | "answered" | "refused";
+
+export interface ClaimRecord {
+  claim_id: string;
+  sale: number;
+  quantity: number;
+  /** Minor units, per unit, as the buyer saw it. */
+  price: number;
+  price_version: number;
+  /** Repeats of this id; 0 for the first sending. */
+  attempt: number;
+  /** Server time in ms when it was made. */
+  made_at: number;
+  phase: ClaimPhase;
+  answer: ClaimState | null;
+  refusal: RefusedReply | null;
+}
+
+export interface ClaimWish {
+  sale: number;
+  quantity: number;
+  price: number;
+  price_version: number;
+}
+
+export function newClaim(wish: ClaimWish, madeAt: number): ClaimRecord {
+  const fresh = { claim_id: uuidv7(), attempt: 0, made_at: madeAt, answer: null, refusal: null };
+  return { ...wish, ...fresh, phase: "sending" };
+}
+
+/** A claim this buyer made elsewhere (another tab or device), as the server told it. */
+export function adopted(answer: ClaimState, at: number): ClaimRecord {
+  const { claim_id, sale = 0, quantity = 0, price = 0, price_version = 0 } = answer;
+  const terms = { claim_id, sale, quantity, price, price_version };
+  return { ...terms, attempt: 0, made_at: at, phase: "answered", answer, refusal: null };
+}
+
+export function claimCommand(record: ClaimRecord, ref: number): Claim {
+  const { sale, claim_id, quantity, price_version, attempt } = record;
+  return { t: "claim", ref, sale, claim_id, quantity, price_version, attempt };
+}
+
+/** How far along a status is; an answer never takes a claim back. */
+const RANK: Record<ClaimStatus, number> = {
+  not_seen: 0,
+  held: 1,
+  confirmed: 2,
+  released_by_incident: 2,
+  paid: 3,
+  fulfilled: 3,
+  expired: 3,
+  cancelled: 3,
+  refunded: 3,
+};
+
+/** The server told `answer`, as a reply or by itself. `not_seen` is never final. */
+export function answered(record: ClaimRecord, answer: ClaimState): ClaimRecord {
+  if (answer.status === "not_seen") return { ...record, phase: "unknown" };
+  const before = record.answer ? RANK[record.answer.status] : 0;
+  if (RANK[answer.status] < before) return record;
+  return { ...record, phase: "answered", answer, refusal: null };
+}
+
+/** The newest sending was refused. Earlier ones may still have been accepted. */
+export function refused(record: ClaimRecord, refusal: RefusedReply): ClaimRecord {
+  if (record.phase === "answered") return record;
+  const mayHaveArrived = record.attempt > 0 || refusal.name === "outcome_unknown";
+  const undecided = mayHaveArrived && UNDECIDED_REFUSALS.has(refusal.name);
+  return { ...record, phase: undecided ? "unknown" : "refused", refusal };
+}
+
+/** The connection ended before the answer. */
+export function cutOff(record: ClaimRecord): ClaimRecord {
+  return record.phase === "sending" ? { ...record, phase: "unknown" } : record;
+}
+
+/** The same claim once more. */
+export function again(record: ClaimRecord): ClaimRecord {
+  return { ...record, attempt: Math.min(record.attempt + 1, ATTEMPT_MAX), phase: "sending" };
+}
+
+export function isUndecided(record: ClaimRecord): boolean {
+  return record.phase === "sending" || record.phase === "unknown";
+}
+
+export function isHeld(record: ClaimRecord): boolean {
+  return record.phase === "answered" && record.answer?.status === "held";
+}
+
+/** What of localStorage is used. */
+export interface KeyValueStore {
+  readonly length: number;
+  key(index: number): string | null;
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+  removeItem(key: string): void;
+}
+
+const KEPT_MS = 24 * 3_600_000;
+const KEPT_MAX = 100;
+
+/**
+ * The claims of one buyer in one show. One storage key per claim, so that two tabs of a buyer
+ * never overwrite each other. Without working storage (private mode, quota) it holds them in
+ * memory: buying still works, only a reload forgets.
+ */
+export class ClaimBook {
+  readonly #records = new Map<string, ClaimRecord>();
+  readonly #prefix: string;
+  readonly #store: KeyValueStore;
+
+  constructor(store: KeyValueStore, show: string, user: string) {
+    this.#store = store;
+    this.#prefix = `livesale.claim.${show}.${user}.`;
+    for (const record of this.#stored()) this.#records.set(record.claim_id, record);
+  }
+
+  /** Oldest first (UUIDv7 sorts by time). */
+  list(): ClaimRecord[] {
+    return [...this.#records.values()].sort((a, b) => (a.claim_id < b.claim_id ? -1 : 1));
+  }
+
+  get(claimId: string): ClaimRecord | undefined {
+    return this.#records.get(claimId);
+  }
+
+  put(record: ClaimRecord): void {
+    this.#records.set(record.claim_id, record);
+    try {
+      this.#store.setItem(this.#prefix + record.claim_id, JSON.stringify(record));
+    } catch {
+      // Kept in memory only, as the class promises.
+    }
+  }
+
+  /** Forget what is decided and a day old at `now`, and all decided ones above the cap. */
+  prune(now: number): void {
+    const decided = this.list().filter((record) => !isUndecided(record) && !isHeld(record));
+    const surplus = decided.length - KEPT_MAX;
+    decided.forEach((record, index) => {
+      if (index < surplus || now - record.made_at > KEPT_MS) this.#drop(record.claim_id);
+    });
+  }
+
+  #drop(claimId: string): void {
+    this.#records.delete(claimId);
+    this.#store.removeItem(this.#prefix + claimId);
+  }
+
+  #stored(): ClaimRecord[] {
+    const keys = Array.from({ length: this.#store.length }, (_, i) => this.#store.key(i) ?? "");
+    return keys
+      .filter((key) => key.startsWith(this.#prefix))
+      .map((key) => parseRecord(this.#store.getItem(key)))
+      .filter((record): record is ClaimRecord => record !== null);
+  }
+}
+
+/** A stored record, or null for one of another version or a damaged one. */
+function parseRecord(text: string | null): ClaimRecord | null {
+  try {
+    const value = JSON.parse(text ?? "") as Partial<ClaimRecord>;
+    const whole = typeof value.claim_id === "string" && typeof value.attempt === "number";
+    return whole && typeof value.phase === "string" ? (value as ClaimRecord) : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,77 @@
+/** The HTTP API, as both pages call it. */
+
+import { t, textOf } from "../i18n";
+
+/** A refusal of the API (a row of the server's error table) or a failure on the way. */
+export class ApiError extends Error {
+  constructor(
+    readonly code: number,
+    override readonly name: string,
+    readonly zh: string,
+    readonly en: string,
+    readonly detail = "",
+    readonly field = "",
+  ) {
+    super(name);
+  }
+
+  /** In the page's language; field and detail (English) behind it when the server named them. */
+  text(): string {
+    const base = this.zh
+      ? textOf(this)
+      : t(this.name === "bad_answer" ? "bad_answer" : "network_error");
+    const about = [this.field, this.detail].filter((part) => part !== "").join(": ");
+    return about ? `${base} (${about})` : base;
+  }
+}
+
+export interface CallOptions {
+  token?: string;
+  body?: unknown;
+}
+
+/** JSON of the answer. Throws ApiError; after a network error the effect may have happened. */
+export async function call<T>(method: string, path: string, options: CallOptions = {}): Promise<T> {
+  const response = await request(method, path, options);
+  const text = await response.text();
+  if (text === "") return undefined as T;
+  try {
+    return JSON.parse(text) as T;
+  } catch {
+    throw new ApiError(0, "bad_answer", "", "");
+  }
+}
+
+/** A file of the API as bytes (the CSV needs the Authorization header, so no plain link). */
+export async function download(path: string, token: string): Promise<Blob> {
+  return (await request("GET", path, { token })).blob();
+}
+
+async function request(method: string, path: string, options: CallOptions): Promise<Response> {
+  const headers: Record<string, string> = {};
+  if (options.token) headers.Authorization = `Bearer ${options.token}`;
+  if (options.body !== undefined) headers["Content-Type"] = "application/json";
+  const body = options.body === undefined ? null : JSON.stringify(options.body);
+  let response: Response;
+  try {
+    response = await fetch(path, { method, headers, body, credentials: "omit" });
+  } catch {
+    throw new ApiError(0, "network_error", "", "");
+  }
+  if (!response.ok) throw await refusalOf(response);
+  return response;
+}
+
+interface ErrorBody {
+  error: { code: number; name: string; zh: string; en: string; detail?: string; field?: string };
+}
+
+async function refusalOf(response: Response): Promise<ApiError> {
+  try {
+    const { error } = (await response.json()) as ErrorBody;
+    const { code, name, zh, en, detail, field } = error;
+    return new ApiError(code, name, zh, en, detail ?? "", field ?? "");
+  } catch {
+    return new ApiError(response.status, "bad_answer", "", "");
+  }
+}

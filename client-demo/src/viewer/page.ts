@@ -1,0 +1,79 @@
+/** What the viewer page is about: its show, its session, who is signed in, which sheet is open. */
+
+import { batch, computed, effect, signal } from "@preact/signals";
+import type { SaleState } from "../live";
+import { SIGN_IN_OVER } from "../live/errors";
+import { call } from "../ui/api";
+import { openLive } from "../ui/live";
+import { keepToken, takeToken } from "../ui/token";
+import { isOver } from "./buying";
+
+export const showId = decodeURIComponent(location.pathname.split("/")[2] ?? "");
+const tokenKey = `livesale.token.${showId}`;
+
+export const token = signal(takeToken(tokenKey));
+export const live = openLive(showId, token.value);
+export const sheet = signal<"goods" | "orders" | "sign_in" | null>(null);
+export const danmakuShown = signal(true);
+
+export const state = live.state;
+export const values = computed(() => state.value.values);
+export const linkLive = computed(() => state.value.link.state === "live");
+
+export function signInWith(newToken: string): void {
+  keepToken(tokenKey, newToken);
+  token.value = newToken;
+  live.session.signIn(newToken);
+}
+
+// A token that the server refused for good is forgotten, so that a new one can be asked for.
+const signInRefusal = computed(() => state.value.signInRefusal);
+effect(() => {
+  if (!SIGN_IN_OVER.has(signInRefusal.value?.name ?? "")) return;
+  keepToken(tokenKey, "");
+  token.value = "";
+});
+
+/** Leaving an identity needs a new connection: the server never changes the user of one. */
+export function signOut(): void {
+  keepToken(tokenKey, "");
+  location.reload();
+}
+
+/** Demo mode only: a nickname becomes a viewer token. Throws ApiError. */
+export async function signInAs(name: string): Promise<void> {
+  const answer = await call<{ token: string }>("POST", "/api/demo/token", {
+    body: { name, show: showId },
+  });
+  batch(() => {
+    signInWith(answer.token);
+    sheet.value = null;
+  });
+}
+
+/** Sales still to come or running, the pinned product's first, then the earliest. */
+export function runningSales(now: number): SaleState[] {
+  const { sales, pin } = values.value;
+  const pinned = (sale: SaleState) => (sale.product === pin?.product ? 0 : 1);
+  return Object.values(sales)
+    .filter((sale) => !isOver(sale, now))
+    .sort((a, b) => pinned(a) - pinned(b) || a.opens_at - b.opens_at || a.sale - b.sale);
+}
+
+/** How long a finished sale stays on the page when nothing else is on. */
+const SHOWN_AFTER_MS = 10 * 60_000;
+
+/** The sale to put in front: a running one, else the one that ended last. */
+export function frontSale(now: number): SaleState | undefined {
+  const ended = Object.values(values.value.sales)
+    .filter((sale) => sale.closes_at > 0 && now - sale.closes_at < SHOWN_AFTER_MS)
+    .sort((a, b) => b.closes_at - a.closes_at);
+  return runningSales(now)[0] ?? ended[0];
+}
+
+/** Product and sku of a sale, as far as the run-list tells. */
+export function itemOf(sale: SaleState) {
+  const product = values.value.runlist?.products.find((item) => item.product === sale.product);
+  const sku = product?.skus.find((item) => item.sku === sale.sku);
+  return { product, sku };
+}

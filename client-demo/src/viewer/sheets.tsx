@@ -1,0 +1,192 @@
+/** The sheets over the viewer page: goods, my orders, sign-in. */
+
+import { useEffect, useState } from "preact/hooks";
+import { t, textOf } from "../i18n";
+import type { ClaimRecord, ProductView, SkuView } from "../live";
+import { NAME_CHARS_MAX } from "../live/limits";
+import type { ApiError } from "../ui/api";
+import { money, timeOfDay } from "../ui/format";
+import { attempt, Failure, Picture, Sheet } from "../ui/parts";
+import { myOrders, type OrderLine } from "./orders";
+import { live, runningSales, sheet, showId, signInAs, signOut, state, token, values } from "./page";
+import { SaleCard } from "./sale-card";
+
+const close = () => {
+  sheet.value = null;
+};
+
+export function Sheets() {
+  switch (sheet.value) {
+    case "goods":
+      return <Goods />;
+    case "orders":
+      return <Orders />;
+    case "sign_in":
+      return <SignIn />;
+    default:
+      return null;
+  }
+}
+
+function Goods() {
+  const products = values.value.runlist?.products ?? [];
+  return (
+    <Sheet title={t("goods")} onClose={close}>
+      {products.length === 0 && <p class="empty">{t("goods.empty")}</p>}
+      <ol class="goods">
+        {products.map((product, index) => (
+          <Product key={product.product} product={product} number={index + 1} />
+        ))}
+      </ol>
+    </Sheet>
+  );
+}
+
+function Product({ product, number }: { product: ProductView; number: number }) {
+  const pinned = values.value.pin?.product === product.product;
+  const sales = runningSales(live.now.value).filter((sale) => sale.product === product.product);
+  return (
+    <li class="product">
+      <div class="product-row">
+        <Picture url={product.image_url} title={product.title} />
+        <div>
+          <h3>
+            <span class="product-number">{number}</span>
+            {product.title}
+            {pinned && <b class="pin-mark">{t("pin.label")}</b>}
+          </h3>
+          <ul class="skus">
+            {product.skus.map((sku) => (
+              <Sku key={sku.sku} sku={sku} />
+            ))}
+          </ul>
+        </div>
+      </div>
+      {sales.map((sale) => (
+        <SaleCard key={sale.sale} sale={sale} />
+      ))}
+    </li>
+  );
+}
+
+function Sku({ sku }: { sku: SkuView }) {
+  return (
+    <li>
+      <span>{sku.title}</span> <b>{money(sku.price, sku.currency)}</b>
+    </li>
+  );
+}
+
+function Orders() {
+  const [rows, setRows] = useState<OrderLine[]>([]);
+  const [error, setError] = useState<ApiError | null>(null);
+  const { claims, me } = state.value;
+  const settled = claims.filter((record) => record.phase === "answered").length;
+  useEffect(() => {
+    if (!token.value) return;
+    attempt(async () => setRows(await myOrders(showId, token.value))).then(setError);
+  }, [settled, me?.user]);
+  const stored = new Set(rows.map((row) => row.claim_id));
+  const pending = claims.filter((record) => !stored.has(record.claim_id)).reverse();
+  const signedOut = me === null && !token.value;
+  return (
+    <Sheet title={t("orders")} onClose={close}>
+      <Failure error={error} />
+      {signedOut && <p class="empty">{t("orders.sign_in")}</p>}
+      {!signedOut && rows.length + pending.length === 0 && <p class="empty">{t("orders.empty")}</p>}
+      <ol class="orders">
+        {pending.map((record) => (
+          <ClaimRow key={record.claim_id} record={record} />
+        ))}
+        {rows.map((row) => (
+          <OrderRow key={row.claim_id} row={row} live={liveOf(claims, row)} />
+        ))}
+      </ol>
+    </Sheet>
+  );
+}
+
+function liveOf(claims: readonly ClaimRecord[], row: OrderLine): ClaimRecord | undefined {
+  return claims.find((record) => record.claim_id === row.claim_id);
+}
+
+/** A claim PostgreSQL does not have (yet). */
+function ClaimRow({ record }: { record: ClaimRecord }) {
+  const status = record.phase === "answered" ? record.answer?.status : record.phase;
+  return (
+    <li class="order" data-status={status}>
+      <ItemName sale={record.sale} />
+      <p>
+        {t("claim.units", { n: record.quantity })} · {timeOfDay(record.made_at)}
+      </p>
+      <b class={`status status-${status}`}>{t(`claim.${status ?? "unknown"}`)}</b>
+      {record.phase === "refused" && record.refusal && <small>{textOf(record.refusal)}</small>}
+    </li>
+  );
+}
+
+function OrderRow({ row, live: record }: { row: OrderLine; live: ClaimRecord | undefined }) {
+  const told = record?.answer?.status;
+  const status = told && told !== "held" && told !== "not_seen" ? told : row.status;
+  return (
+    <li class="order" data-status={status}>
+      <h3>
+        {row.product} <span>{row.sku}</span>
+      </h3>
+      <p>
+        {t("claim.units", { n: row.quantity })} · {money(row.price * row.quantity, row.currency)} ·{" "}
+        {timeOfDay(row.confirmed_at)}
+      </p>
+      <b class={`status status-${status}`}>{t(`claim.${status}`)}</b>
+      <small>{t("claim.number", { n: row.order_id })}</small>
+      {status === "confirmed" && row.pay_by > 0 && (
+        <small>{t("claim.pay_by", { time: timeOfDay(row.pay_by) })}</small>
+      )}
+    </li>
+  );
+}
+
+function ItemName({ sale }: { sale: number }) {
+  const terms = values.value.sales[sale];
+  const product = values.value.runlist?.products.find((item) => item.product === terms?.product);
+  const sku = product?.skus.find((item) => item.sku === terms?.sku);
+  return (
+    <h3>
+      {product?.title ?? t("sale.label")} <span>{sku?.title ?? ""}</span>
+    </h3>
+  );
+}
+
+function SignIn() {
+  const [error, setError] = useState<ApiError | null>(null);
+  const { me, signInRefusal } = state.value;
+  const submit = async (event: SubmitEvent) => {
+    event.preventDefault();
+    const data = new FormData(event.currentTarget as HTMLFormElement);
+    setError(await attempt(() => signInAs(String(data.get("name")).trim())));
+  };
+  if (me) {
+    return (
+      <Sheet title={t("sign_in.as", { name: me.name || me.user })} onClose={close}>
+        <button type="button" class="plain" onClick={signOut}>
+          {t("sign_in.out")}
+        </button>
+      </Sheet>
+    );
+  }
+  return (
+    <Sheet title={t("sign_in.title")} onClose={close}>
+      <form class="sign-in" onSubmit={submit}>
+        <label>
+          {t("sign_in.name")}
+          <input name="name" required maxLength={NAME_CHARS_MAX} autoComplete="nickname" />
+        </label>
+        {signInRefusal && <p class="failure">{textOf(signInRefusal)}</p>}
+        <Failure error={error} />
+        <button type="submit" class="buy buy-open">
+          {t("sign_in.go")}
+        </button>
+      </form>
+    </Sheet>
+  );
+}

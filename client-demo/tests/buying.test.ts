@@ -1,0 +1,72 @@
+import { describe, expect, test } from "vitest";
+import type { ClaimRecord, ClaimStatus } from "../src/live";
+import { type BuyFacts, buyState, unitsHeld, unitsTaken } from "../src/viewer/buying";
+import { claim, refusal, sale, stock } from "./samples";
+
+function facts(part: Partial<BuyFacts> = {}): BuyFacts {
+  const open = { linkLive: true, signedIn: true, showPhase: "live", now: 50_000 };
+  return { ...open, sale: sale(), stock: stock(), claims: [], ...part };
+}
+
+function told(status: ClaimStatus, quantity = 1): ClaimRecord {
+  const answer = { claim_id: claim().claim_id, status, quantity };
+  return claim({ phase: "answered", answer, quantity });
+}
+
+test.each<[string, Partial<BuyFacts>, string]>([
+  ["everything is open", {}, "open"],
+  ["nobody is signed in", { signedIn: false }, "sign_in"],
+  ["the window has not come", { now: 400 }, "not_open"],
+  ["the sale has no window yet", { sale: sale({ opens_at: 0, closes_at: 0 }) }, "scheduled"],
+  ["the window is over", { now: 100_000 }, "closed"],
+  ["the host closed the sale", { sale: sale({ phase: "closed" }) }, "closed"],
+  ["nothing is left", { stock: stock({ left: 0, sold: 10 }) }, "sold_out"],
+  ["the show is paused", { showPhase: "paused" }, "show_paused"],
+  ["the show has not begun", { showPhase: "scheduled" }, "show_scheduled"],
+  ["the show is over", { showPhase: "ended" }, "show_ended"],
+  ["the connection is down", { linkLive: false }, "offline"],
+  ["a claim is on its way", { claims: [claim()] }, "waiting"],
+  ["its outcome is unknown", { claims: [claim({ phase: "unknown" })] }, "checking"],
+  ["it is being sent again", { claims: [claim({ attempt: 1 })] }, "checking"],
+  ["units are held", { claims: [told("held")] }, "held"],
+  ["the limit is used up", { claims: [told("confirmed", 2)] }, "limit"],
+  ["one of two units is bought", { claims: [told("confirmed")] }, "open"],
+  ["an earlier order expired", { claims: [told("expired", 2)] }, "open"],
+])("when %s the button says so", (_, part, kind) => {
+  expect(buyState(facts(part)).kind).toBe(kind);
+});
+
+test("an own claim on its way counts more than a sold-out room", () => {
+  const soldOut = facts({ stock: stock({ left: 0 }), claims: [claim({ phase: "unknown" })] });
+  expect(buyState(soldOut).kind).toBe("checking");
+});
+
+describe("after a refusal", () => {
+  const last = (name: string, part = {}) =>
+    claim({ phase: "refused", refusal: refusal(name, part) });
+
+  test("busy waits as long as the server asked, then offers a retry", () => {
+    const claims = [last("busy", { retryable: true, retry_ms: 500 })];
+    expect(buyState(facts({ claims, now: 50_100 }))).toEqual({ kind: "busy", inMs: 400 });
+    expect(buyState(facts({ claims, now: 50_600 })).kind).toBe("retry");
+  });
+
+  test("a changed price is offered", () => {
+    expect(buyState(facts({ claims: [last("price_changed")] })).kind).toBe("price_changed");
+  });
+
+  test("the limit as the server counts it is believed", () => {
+    expect(buyState(facts({ claims: [last("limit_reached")] })).kind).toBe("limit");
+  });
+
+  test("an old refusal no longer speaks", () => {
+    const claims = [last("busy", { retryable: true, retry_ms: 500 })];
+    expect(buyState(facts({ claims, now: 70_000 })).kind).toBe("open");
+  });
+});
+
+test("units are counted as the server accepted them", () => {
+  const claims = [told("confirmed", 2), told("held"), told("released_by_incident"), claim()];
+  expect(unitsTaken(claims)).toBe(3);
+  expect(unitsHeld(claims)).toBe(1);
+});

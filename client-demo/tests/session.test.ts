@@ -1,0 +1,346 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { jsonCodec } from "../src/live/codec";
+import type { Claim, Command, ServerMessage } from "../src/live/messages";
+import { LiveSession } from "../src/live/session";
+import { backoff, hinted } from "../src/live/socket";
+import { MemoryStorage, refusal, tick, welcome } from "./samples";
+
+/** The browser's end of a connection whose other end is the test. */
+class FakeSocket {
+  readyState = 0;
+  binaryType = "blob";
+  sent: Command[] = [];
+  onopen: (() => void) | null = null;
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+  onclose: ((event: { code: number }) => void) | null = null;
+
+  constructor(readonly url: string) {}
+
+  send(data: string): void {
+    this.sent.push(JSON.parse(data));
+  }
+
+  close(): void {
+    this.readyState = 3;
+  }
+
+  open(): void {
+    this.readyState = 1;
+    this.onopen?.();
+  }
+
+  tell(message: ServerMessage): void {
+    this.onmessage?.({ data: JSON.stringify(message) });
+  }
+
+  end(code: number): void {
+    this.readyState = 3;
+    this.onclose?.({ code });
+  }
+
+  last<T extends Command["t"]>(kind: T): Extract<Command, { t: T }> {
+    const found = this.sent.filter((command) => command.t === kind).at(-1);
+    if (!found) throw new Error(`no ${kind} was sent`);
+    return found as Extract<Command, { t: T }>;
+  }
+}
+
+const WISH = { sale: 7, quantity: 1, price: 9900, price_version: 1 };
+
+function connect(store = new MemoryStorage()) {
+  const sockets: FakeSocket[] = [];
+  const session = new LiveSession({
+    url: "ws://x/ws/demo",
+    show: "demo",
+    codec: jsonCodec,
+    store,
+    open: (url) => {
+      const socket = new FakeSocket(url);
+      sockets.push(socket);
+      return socket as unknown as WebSocket;
+    },
+  });
+  session.start();
+  const current = () => {
+    const socket = sockets.at(-1);
+    if (!socket) throw new Error("no socket");
+    return socket;
+  };
+  return { session, sockets, current, store };
+}
+
+function goLive(room: ReturnType<typeof connect>, part = {}): FakeSocket {
+  const socket = room.current();
+  socket.open();
+  socket.tell(welcome(part));
+  return socket;
+}
+
+function signIn(room: ReturnType<typeof connect>, user = "u-1"): FakeSocket {
+  const socket = room.current();
+  room.session.signIn("token");
+  const hello = { user, name: user, role: "viewer", expires_at: 9e12 };
+  socket.tell({ t: "accepted", ref: socket.last("hello").ref ?? 0, hello });
+  return socket;
+}
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+describe("reconnecting", () => {
+  test("resumes where the events stopped", () => {
+    const room = connect();
+    expect(room.current().url).toBe("ws://x/ws/demo");
+    const socket = goLive(room);
+    socket.tell(tick({ epoch: 100, events: [{ k: "commentary", seq: 6, at: 1, text: "hi" }] }));
+    socket.end(1006);
+    expect(room.session.state.link.state).toBe("offline");
+    vi.advanceTimersByTime(600);
+    expect(room.current().url).toBe("ws://x/ws/demo?resume=100.6");
+    expect(room.session.state.link.state).toBe("catching_up");
+  });
+
+  test("waits as long as the server asked", () => {
+    const room = connect();
+    const socket = goLive(room);
+    socket.tell({ t: "bye", code: 1012, name: "restart", reconnect: true, retry_ms: 4_000 });
+    socket.end(1012);
+    vi.advanceTimersByTime(3_900);
+    expect(room.sockets).toHaveLength(1);
+    vi.advanceTimersByTime(2_200);
+    expect(room.sockets).toHaveLength(2);
+  });
+
+  test.each([4403, 4404, 4429, 1000])("close %d ends for good", (code) => {
+    const room = connect();
+    goLive(room).end(code);
+    vi.advanceTimersByTime(60_000);
+    expect(room.sockets).toHaveLength(1);
+    expect(room.session.state.link).toMatchObject({ state: "over", code });
+  });
+
+  test("a hole in the events asks for them again", () => {
+    const room = connect();
+    goLive(room).tell(
+      tick({ epoch: 100, events: [{ k: "commentary", seq: 9, at: 1, text: "?" }] }),
+    );
+    vi.advanceTimersByTime(600);
+    expect(room.current().url).toContain("resume=100.5");
+  });
+
+  test("a silent server is told catching up, then left", () => {
+    const room = connect();
+    goLive(room);
+    vi.advanceTimersByTime(4_001);
+    expect(room.session.state.link.state).toBe("catching_up");
+    vi.advanceTimersByTime(4_600);
+    expect(room.sockets).toHaveLength(2);
+  });
+
+  test("any frame proves that the server is there", () => {
+    const room = connect();
+    const socket = goLive(room);
+    vi.advanceTimersByTime(4_001);
+    socket.tell(tick());
+    expect(room.session.state.link.state).toBe("live");
+  });
+
+  test("unreadable bytes lead to a new connection", () => {
+    const room = connect();
+    goLive(room).onmessage?.({ data: "]" });
+    vi.advanceTimersByTime(600);
+    expect(room.sockets).toHaveLength(2);
+  });
+
+  test("delays grow, are jittered and bounded", () => {
+    expect(backoff(0, () => 1)).toBe(500);
+    expect(backoff(0, () => 0)).toBe(50);
+    expect(backoff(30, () => 1)).toBe(15_000);
+    expect(hinted(1_000, () => 0)).toBe(1_000);
+    expect(hinted(1_000, () => 1)).toBe(1_500);
+  });
+
+  test("stop means stop", () => {
+    const room = connect();
+    const socket = goLive(room);
+    room.session.stop();
+    vi.advanceTimersByTime(60_000);
+    expect(socket.readyState).toBe(3);
+    expect(room.sockets).toHaveLength(1);
+  });
+});
+
+describe("buying", () => {
+  test("stores the claim before it is sent", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    const storedAtSend: number[] = [];
+    socket.send = () => storedAtSend.push(room.store.length);
+    room.session.buy(WISH);
+    expect(storedAtSend).toEqual([1]);
+  });
+
+  test("needs a sign-in", () => {
+    const room = connect();
+    goLive(room);
+    expect(room.session.buy(WISH)).toBeNull();
+  });
+
+  test("goes from sending over held to confirmed", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    room.session.buy(WISH);
+    const { ref, claim_id } = socket.last("claim");
+    expect(room.session.state.claims[0]?.phase).toBe("sending");
+    socket.tell({ t: "accepted", ref, claim: { claim_id, status: "held", quantity: 1 } });
+    expect(room.session.state.claims[0]?.answer?.status).toBe("held");
+    socket.tell({ t: "order", order: { claim_id, status: "confirmed", order_id: 3 } });
+    expect(room.session.state.claims[0]?.answer).toMatchObject({
+      status: "confirmed",
+      order_id: 3,
+    });
+  });
+
+  test("an unknown outcome sends the same claim again", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    room.session.buy(WISH);
+    const first = socket.last("claim");
+    socket.tell(refusal("outcome_unknown", { ref: first.ref, retryable: true, retry_ms: 300 }));
+    expect(room.session.state.claims[0]?.phase).toBe("unknown");
+    vi.advanceTimersByTime(500);
+    const second = socket.last("claim");
+    expect(second).toEqual({ ...first, ref: second.ref, attempt: 1 });
+    expect(second.ref).not.toBe(first.ref);
+  });
+
+  test("a cut connection sends the same claim again after the sign-in", () => {
+    const room = connect();
+    goLive(room);
+    const before = signIn(room);
+    room.session.buy(WISH);
+    const first = before.last("claim");
+    before.end(1006);
+    expect(room.session.state.claims[0]?.phase).toBe("unknown");
+    vi.advanceTimersByTime(600);
+    const socket = goLive(room, { recovered: true });
+    const ref = socket.last("hello").ref ?? 0;
+    const hello = { user: "u-1", name: "", role: "viewer", expires_at: 9e12 };
+    socket.tell({ t: "accepted", ref, hello });
+    expect(socket.last("claim")).toMatchObject({ claim_id: first.claim_id, attempt: 1 });
+  });
+
+  test("a reload sends the same claim again", () => {
+    const store = new MemoryStorage();
+    const before = connect(store);
+    goLive(before);
+    signIn(before).end(1006);
+    before.session.buy(WISH);
+    const id = before.session.state.claims[0]?.claim_id;
+    before.session.stop();
+    const after = connect(store);
+    goLive(after);
+    expect(signIn(after).last("claim")).toMatchObject({ claim_id: id, attempt: 1 });
+  });
+
+  test("a refusal is final: the next try has a new id", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    room.session.buy(WISH);
+    const first = socket.last("claim");
+    socket.tell(refusal("sold_out", { ref: first.ref, retryable: true, retry_ms: 1_000 }));
+    vi.advanceTimersByTime(3_000);
+    room.session.buy(WISH);
+    const claims = socket.sent.filter((command): command is Claim => command.t === "claim");
+    expect(new Set(claims.map((claim) => claim.claim_id)).size).toBe(2);
+    expect(claims).toHaveLength(2);
+  });
+
+  test("a hold without news is asked for", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    room.session.buy(WISH);
+    const { ref, claim_id } = socket.last("claim");
+    socket.tell({ t: "accepted", ref, claim: { claim_id, status: "held" } });
+    vi.advanceTimersByTime(3_100);
+    expect(socket.last("order_status").claim_id).toBe(claim_id);
+  });
+
+  test("a claim made on another device is shown too", () => {
+    const room = connect();
+    goLive(room);
+    const order = { claim_id: "0199c5e2-7b3c-7c11-9e2a-1b2c3d4e5f60", sale: 7, quantity: 2 };
+    signIn(room).tell({ t: "order", order: { ...order, status: "confirmed" } });
+    expect(room.session.state.claims).toMatchObject([{ sale: 7, quantity: 2, phase: "answered" }]);
+  });
+
+  test("another buyer of the same browser does not see or resend it", () => {
+    const store = new MemoryStorage();
+    const before = connect(store);
+    goLive(before);
+    signIn(before);
+    before.session.buy(WISH);
+    before.session.stop();
+    const after = connect(store);
+    goLive(after);
+    const socket = signIn(after, "u-2");
+    expect(socket.sent.some((command) => command.t === "claim")).toBe(false);
+    expect(after.session.state.claims).toEqual([]);
+  });
+});
+
+describe("chat, likes, clock", () => {
+  test("taps are sent together and bounded", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    for (let tap = 0; tap < 130; tap += 1) room.session.like();
+    vi.advanceTimersByTime(300);
+    expect(socket.last("like").taps).toBe(100);
+    expect(socket.sent.filter((command) => command.t === "like")).toHaveLength(1);
+  });
+
+  test("a line written while offline is told unsent", () => {
+    const room = connect();
+    goLive(room);
+    signIn(room).end(1006);
+    room.session.chat("还有吗");
+    expect(room.session.state.chat.at(-1)?.own).toBe("unsent");
+  });
+
+  test("listeners get own accepted lines once, for the danmaku", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    const lines: string[] = [];
+    room.session.onLines((batch) => lines.push(...batch.map((line) => line.text)));
+    room.session.chat("冲!");
+    const ref = socket.last("chat").ref ?? 0;
+    socket.tell({ t: "accepted", ref, chat: { id: "h-1", text: "冲!" } });
+    const line = { id: "h-1", user: "u-1", name: "u-1", role: "viewer", text: "冲!" };
+    socket.tell(tick({ chat: [line] }));
+    expect(lines).toEqual(["冲!"]);
+  });
+
+  test("a refused token is not used again", () => {
+    const room = connect();
+    const socket = goLive(room);
+    room.session.signIn("old");
+    socket.tell(refusal("token_expired", { ref: socket.last("hello").ref ?? null }));
+    expect(room.session.state.signInRefusal?.name).toBe("token_expired");
+    socket.end(1006);
+    vi.advanceTimersByTime(600);
+    const next = goLive(room);
+    expect(next.sent.some((command) => command.t === "hello")).toBe(false);
+  });
+});

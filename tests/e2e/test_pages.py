@@ -1,0 +1,456 @@
+"""The real pages in a real browser, against real web and worker processes.
+
+LIVESALE_TEST_SCREENSHOTS=DIR keeps a picture of every step.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    WebSocketRoute,
+    async_playwright,
+    expect,
+)
+
+from server import config
+from server.acts import demo
+from tests.conftest import run_sql, with_database
+from tests.live import SECRET, LiveSystem, token_of, until_answer
+from tests.live import call as http
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(150),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 800}
+DIST = Path(__file__).parents[2] / "client-demo" / "dist"
+SHOTS = os.environ.get("LIVESALE_TEST_SCREENSHOTS", "")
+ARGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+expect.set_options(timeout=15_000)
+
+
+# --- The stage -------------------------------------------------------------------------------
+
+
+@dataclass
+class Stage:
+    """Pages of one test; everything their consoles complained about is in `faults`."""
+
+    url: str
+    browser: Browser
+    system: LiveSystem
+    faults: list[str] = field(default_factory=list)
+    contexts: list[BrowserContext] = field(default_factory=list)
+    shots: int = 0
+
+    async def open(self, path: str, viewport: dict[str, int], *, lang: str = "zh") -> Page:
+        """A page in a browser profile of its own."""
+        locale = {"zh": "zh-CN", "en": "en-GB"}[lang]
+        context = await self.browser.new_context(
+            viewport={"width": viewport["width"], "height": viewport["height"]}, locale=locale
+        )
+        self.contexts.append(context)
+        page = await context.new_page()
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.faults.append(f"{path}: {error}"))
+        await page.goto(f"{self.url}{path}")
+        if lang == "en":
+            await page.get_by_role("button", name="Switch to English").click()
+        return page
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.faults.append(f"{message.type}: {message.text}")
+
+    async def shoot(self, name: str, *pages: Page) -> None:
+        for number, page in enumerate(pages):
+            self.shots += 1
+            if SHOTS:
+                file = f"{self.shots:02d}-{name}-{number}.png"
+                await page.screenshot(path=Path(SHOTS) / file)
+
+
+@pytest.fixture(scope="module")
+def system(
+    session_redis_url: str,
+    session_database_url: str,
+    template_database: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[LiveSystem]:
+    """Web and worker for all tests of this file: each test has a show of its own."""
+    name = f"livesale_pages_{os.getpid()}"
+    create = f"CREATE DATABASE {name} TEMPLATE {template_database}"
+    asyncio.run(run_sql(session_database_url, create))
+    settings = {"demo": "true", "drain_seconds": "0"}
+    database_url = with_database(session_database_url, name)
+    logs = tmp_path_factory.mktemp("logs")
+    live = LiveSystem(session_redis_url, database_url, logs, settings)
+    yield live
+    live.stop()
+    asyncio.run(run_sql(session_database_url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url(system: LiveSystem) -> str:
+    if not (DIST / "viewer.html").is_file():
+        pytest.fail("the pages are not built: make client")
+    system.start_worker()
+    return await system.start_web()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=ARGS)
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage(url: str, browser: Browser, system: LiveSystem) -> AsyncIterator[Stage]:
+    stage = Stage(url, browser, system)
+    yield stage
+    for context in stage.contexts:
+        await context.close()
+
+
+# --- Steps -----------------------------------------------------------------------------------
+
+
+async def create_show(stage: Stage, title: str) -> Page:
+    """The console of a new show, on its way to being live."""
+    host = await stage.open(f"/host#token={token_of('host-1', '*', 'host')}", DESKTOP)
+    assert "token" not in host.url
+    await host.get_by_label("标题").fill(title)
+    await host.get_by_role("button", name="创建直播").click()
+    await host.wait_for_url(re.compile(r"/host/[a-z0-9]+$"))
+    await host.get_by_role("button", name="开播").click()
+    await expect(host.locator(".top .phase")).to_have_text("直播中")
+    return host
+
+
+async def add_product(host: Page, title: str, image: str) -> None:
+    form = host.locator("details", has=host.get_by_text("添加商品", exact=True).first)
+    if await form.get_attribute("open") is None:
+        await form.locator("summary").click()
+    await form.get_by_label("商品名").fill(title)
+    await form.get_by_label("图片地址").fill(image)
+    await form.get_by_label("规格", exact=True).fill("600 ml 黑色")
+    await form.get_by_label("价格").fill("129")
+    await form.get_by_role("button", name="添加商品").click()
+    await expect(host.locator(".item h3", has_text=title)).to_be_visible()
+
+
+async def create_sale(host: Page, *, price: str, units: int, limit: int, countdown_s: int) -> None:
+    form = host.locator("form", has=host.get_by_label("秒杀价"))
+    await form.get_by_label("秒杀价").fill(price)
+    await form.get_by_label("数量").fill(str(units))
+    await form.get_by_label("每人限购").fill(str(limit))
+    await form.get_by_label("倒计时").fill(str(countdown_s))
+    await form.get_by_role("button", name="创建秒杀").click()
+    await expect(host.locator(".host-sale")).to_be_visible()
+
+
+async def join(viewer: Page, *, button: str, label: str, go: str, name: str) -> None:
+    """Sign in by nickname, as demo mode allows."""
+    await viewer.get_by_role("button", name=button, exact=True).click()
+    await viewer.get_by_role("textbox", name=label).fill(name)
+    await viewer.get_by_role("button", name=go, exact=True).click()
+    await expect(viewer.locator(".who")).to_have_text(name)
+
+
+async def say(viewer: Page, text: str) -> None:
+    await viewer.locator("input[name=chat]").fill(text)
+    await viewer.keyboard.press("Enter")
+
+
+async def expect_stock(page: Page, **numbers: int) -> None:
+    card = page.locator("[data-sale]").first
+    for name, value in numbers.items():
+        await expect(card.locator(f"[data-stock={name}]")).to_have_text(str(value))
+
+
+def buy_button(viewer: Page) -> Locator:
+    return viewer.locator(".offer [data-buy]")
+
+
+async def expect_buy(viewer: Page, kind: str) -> None:
+    await expect(buy_button(viewer)).to_have_attribute("data-buy", kind)
+
+
+async def expect_likes(total: int, *pages: Page) -> None:
+    for page in pages:
+        await expect(page.locator("[data-likes]").first).to_have_attribute("data-likes", str(total))
+
+
+async def expect_text_fits(page: Page) -> None:
+    """No sideways scrolling, no button whose text is cut off."""
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    clipped = await page.evaluate(
+        """[...document.querySelectorAll("button, h2, label, th, .phase, .status, .link")]
+            .filter((e) => e.checkVisibility() && !e.classList.contains("composer"))
+            .filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
+            .filter((e) => getComputedStyle(e).display !== "inline")
+            .map((e) => e.textContent)"""
+    )
+    assert clipped == []
+
+
+def read_csv(file: Path) -> str:
+    return file.read_text("utf-8-sig")
+
+
+# --- Tests -----------------------------------------------------------------------------------
+
+
+async def test_pages_when_a_host_sells_then_everybody_sees_the_same(stage: Stage) -> None:
+    host = await create_show(stage, "周五好物秒杀夜")
+    await add_product(host, "手冲咖啡壶", "/demo/kettle.svg")
+    path = host.url.removeprefix(stage.url).replace("/host/", "/watch/")
+    ming = await stage.open(path, PHONE)
+    lily = await stage.open(path, DESKTOP, lang="en")
+    await join(ming, button="登录", label="昵称", go="进入", name="小明")
+    await join(lily, button="Sign in", label="Nickname", go="Join", name="Lily")
+
+    await host.get_by_label("对观众说").fill("下一件：手冲咖啡壶，秒杀价 99")
+    await host.get_by_role("button", name="发布").click()
+    await host.get_by_role("button", name="讲解", exact=True).click()
+    for viewer in (ming, lily):
+        await expect(viewer.locator(".host-line")).to_contain_text("手冲咖啡壶")
+        await expect(viewer.locator(".pin")).to_contain_text("手冲咖啡壶")
+    await stage.shoot("pinned", host, ming, lily)
+
+    await say(ming, "主播，蓝色的还有吗？")
+    await expect(ming.locator(".line-own")).to_have_attribute("data-own", "shown")
+    for page in (lily, host):
+        await expect(page.get_by_role("log")).to_contain_text("蓝色的还有吗")
+    for _ in range(3):
+        await lily.get_by_role("button", name="Like").click()
+    await expect_likes(3, host, ming, lily)
+    for page in (host, ming, lily):
+        await expect(page.locator("[data-online]")).to_contain_text("3")
+
+    await create_sale(host, price="99", units=3, limit=2, countdown_s=2)
+    await expect_buy(ming, "not_open")
+    await stage.shoot("countdown", host, ming, lily)
+    await expect_buy(ming, "open")
+    await expect_stock(ming, left=3, held=0, sold=0)
+    await ming.get_by_role("button", name="增加数量").click()
+    await buy_button(ming).click()
+    await expect_buy(ming, "limit")
+    await expect_buy(lily, "open")
+    await expect_stock(lily, left=1, held=0, sold=2)
+    await stage.shoot("selling", host, ming, lily)
+    await buy_button(lily).click()
+    for page in (host, ming, lily):
+        await expect_stock(page, left=0, held=0, sold=3)
+    await expect_buy(lily, "sold_out")
+    await expect(lily.locator(".outcome")).to_contain_text("You got 1")
+
+    await expect(host.locator("tr[data-order]")).to_have_count(2)
+    await ming.get_by_role("button", name="订单").click()
+    await expect(ming.locator(".order")).to_have_attribute("data-status", "confirmed")
+    await stage.shoot("sold-out", host, ming, lily)
+    async with host.expect_download() as download:
+        await host.get_by_role("button", name="下载 CSV").click()
+    assert read_csv(await (await download.value).path()).count("手冲咖啡壶") == 2
+    assert stage.faults == []
+
+
+async def test_host_when_steering_a_sale_then_viewers_follow(stage: Stage) -> None:
+    host = await create_show(stage, "补货与改价")
+    await add_product(host, "云南小粒咖啡豆", "/demo/beans.svg")
+    viewer = await stage.open(host.url.removeprefix(stage.url).replace("host", "watch", 1), PHONE)
+    await join(viewer, button="登录", label="昵称", go="进入", name="小林")
+    await create_sale(host, price="59.5", units=5, limit=1, countdown_s=0)
+    await expect_buy(viewer, "open")
+    await host.locator(".host-sale summary").click()
+
+    await act_on_sale(host, "补货", "件数", "4")
+    await expect_stock(viewer, left=9)
+    await act_on_sale(host, "减货", "件数", "2")
+    await expect_stock(viewer, left=7)
+    await act_on_sale(host, "减货", "件数", "100", fails=True)
+    await stage.shoot("refused", host)
+    await act_on_sale(host, "改价", "新价格", "49")
+    await expect(viewer.locator(".price b")).to_have_text("¥49.00")
+    await host.get_by_role("button", name="暂停").click()
+    await expect_buy(viewer, "show_paused")
+    await host.get_by_role("button", name="继续").click()
+    await expect_buy(viewer, "open")
+
+    await host.get_by_role("button", name="停止秒杀").click()
+    await host.get_by_role("button", name="再点一次确认").click()
+    await expect_buy(viewer, "closed")
+    await expect(host.locator("[data-sale-status]")).to_have_attribute("data-sale-status", "closed")
+    await stage.shoot("stopped", host, viewer)
+    assert [fault for fault in stage.faults if "409" not in fault] == []
+
+
+async def act_on_sale(
+    host: Page, button: str, label: str, value: str, *, fails: bool = False
+) -> None:
+    form = host.locator(".host-sale form", has=host.get_by_role("button", name=button))
+    await form.get_by_label(label).fill(value)
+    await form.get_by_role("button", name=button).click()
+    told = form.get_by_role("alert" if fails else "status")
+    await expect(told).to_contain_text("库存不足" if fails else "已保存")
+
+
+async def test_chat_when_moderated_then_the_writer_is_told_why(stage: Stage) -> None:
+    host = await create_show(stage, "弹幕管理")
+    viewer = await stage.open(host.url.removeprefix(stage.url).replace("host", "watch", 1), PHONE)
+    await join(viewer, button="登录", label="昵称", go="进入", name="小红")
+    await say(viewer, "第一句")
+    await host.get_by_text("聊天规则").click()
+    await host.get_by_label("屏蔽词").fill("代购\n外挂")
+    await host.locator("form", has=host.get_by_label("屏蔽词")).get_by_role("button").click()
+    await expect(host.locator(".saved")).to_be_visible()
+    await expect_refused(viewer, "找我代 购", "包含不允许的词")
+    line = host.locator(".room-line", has_text="第一句")
+    await line.get_by_role("button", name="禁言").click()
+    await expect_refused(viewer, "还能说话吗", "你已被禁言")
+    await stage.shoot("muted", host, viewer)
+    await line.get_by_role("button", name="封禁").click()
+    await line.get_by_role("button", name="再点一次确认").click()
+    await expect(viewer.locator(".over-note")).to_have_text("你已被移出直播间")
+    await stage.shoot("banned", viewer)
+    assert stage.faults == []
+
+
+async def expect_refused(viewer: Page, text: str, why: str) -> None:
+    """`text` is refused for `why`; rules reach every hub within 2 s, so it may take some tries."""
+
+    async def refused() -> bool:
+        await say(viewer, text)
+        note = viewer.locator(".line-own", has_text=text).last
+        await expect(note).not_to_have_attribute("data-own", "sending")
+        return why in (await note.text_content() or "")
+
+    await until_answer(refused, why)
+
+
+class LosesReply:
+    """A connection that breaks when the first answer to a claim comes back."""
+
+    def __init__(self) -> None:
+        self.claims: list[dict[str, Any]] = []
+        self.lost = 0
+        self.closing: list[asyncio.Future[None]] = []
+
+    def take(self, route: WebSocketRoute) -> None:
+        server = route.connect_to_server()
+        route.on_message(lambda data: self._to_server(server, data))
+        server.on_message(lambda data: self._to_page(route, server, data))
+
+    def _to_server(self, server: WebSocketRoute, data: str | bytes) -> None:
+        command = msgspec.msgpack.decode(data)
+        if command["t"] == "claim":
+            self.claims.append(command)
+        server.send(data)
+
+    def _to_page(self, route: WebSocketRoute, server: WebSocketRoute, data: str | bytes) -> None:
+        message = msgspec.msgpack.decode(data)
+        if self.lost or not (message["t"] == "accepted" and "claim" in message):
+            route.send(data)
+            return
+        self.lost += 1
+        for end in (route.close(code=1011), server.close()):
+            self.closing.append(asyncio.ensure_future(end))
+
+
+async def test_purchase_when_its_reply_is_lost_then_the_same_claim_finds_the_answer(
+    stage: Stage,
+) -> None:
+    host = await create_show(stage, "断线也不重复下单")
+    await add_product(host, "手工陶瓷杯", "/demo/cup.svg")
+    viewer = await stage.open("/host", PHONE)
+    lossy = LosesReply()
+    await viewer.route_web_socket(re.compile("/ws/"), lossy.take)
+    show = host.url.rsplit("/", 1)[1]
+    await viewer.goto(f"{stage.url}/watch/{show}#token={token_of('小何', show)}")
+    await create_sale(host, price="66", units=5, limit=3, countdown_s=0)
+    await buy_button(viewer).click()
+    await expect(viewer.locator(".outcome")).to_contain_text("已抢到 1 件")
+    assert lossy.lost == 1
+    first, second = lossy.claims
+    assert (first["claim_id"], first["attempt"]) == (second["claim_id"], 0)
+    assert second["attempt"] == 1
+    await expect_stock(host, left=4, held=0, sold=1)
+    await viewer.reload()
+    await expect(viewer.locator(".outcome")).to_contain_text("已抢到 1 件")
+    await expect(host.locator("tr[data-order]")).to_have_count(1)
+    assert len(lossy.claims) == 2
+
+
+async def test_pages_when_narrow_or_wide_then_no_text_is_cut(stage: Stage) -> None:
+    system = stage.system
+    await demo.seed(
+        config.load(redis_url=system.redis_url, database_url=system.database_url, secret=SECRET)
+    )
+    token = token_of("demo-host", "*", "host")
+    for viewport in (PHONE, DESKTOP):
+        viewer = await stage.open("/watch/demo", viewport)
+        shows = await stage.open(f"/host#token={token}", viewport)
+        host = await stage.open(f"/host/demo#token={token}", viewport)
+        await expect(viewer.locator("[data-link=live]")).to_be_visible()
+        await expect(shows.locator(".show-list li")).to_have_count(1)
+        await expect(host.locator(".item")).to_have_count(3)
+        for folded in await host.locator("details").all():
+            await folded.evaluate("(e) => { e.open = true; }")
+        for lang in ("zh", "en"):
+            for page in (viewer, shows, host):
+                await expect(page.locator("html")).to_have_attribute("lang", re.compile(lang))
+                await expect_text_fits(page)
+            await viewer.locator(".tool").first.click()
+            await expect(viewer.locator(".product")).to_have_count(3)
+            await expect_text_fits(viewer)
+            await stage.shoot(f"{lang}-{viewport['width']}", viewer, shows, host)
+            await viewer.keyboard.press("Escape")
+            for page in (viewer, shows, host):
+                await page.locator(".lang").click()
+    assert stage.faults == []
+
+
+async def test_viewer_when_the_server_restarts_then_goes_on_by_itself(stage: Stage) -> None:
+    token = token_of("host-1", "*", "host")
+    _, show = await http("POST", f"{stage.url}/api/shows", token, {"title": "重启不掉线"})
+    await http("POST", f"{stage.url}/api/shows/{show['show']}/start", token)
+    viewer_token = token_of("小周", show["show"])
+    viewer = await stage.open(f"/watch/{show['show']}#token={viewer_token}", PHONE)
+    await expect(viewer.locator(".who")).to_have_text("小周")
+    await say(viewer, "重启前")
+    await expect(viewer.locator(".line-own").last).to_have_attribute("data-own", "shown")
+    web = stage.system.processes[-1]
+    web.terminate()
+    await asyncio.to_thread(web.wait, 20)
+    await expect(viewer.locator(".head [data-link]")).not_to_have_attribute("data-link", "live")
+    await stage.shoot("offline", viewer)
+    stage.system.start("web", PORT=stage.url.rsplit(":", 1)[1])
+    await expect(viewer.locator(".head [data-link=live]")).to_be_visible(timeout=30_000)
+    await expect(viewer.locator(".who")).to_have_text("小周")
+    await say(viewer, "重启后")
+    await expect(viewer.locator(".line-own").last).to_have_attribute("data-own", "shown")
