@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     metrics_token: SecretStr = Field(
         SecretStr(""), description="Bearer token for /metrics; empty: only from loopback"
     )
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65535, description="Loopback port of the order worker's /metrics; 0: none"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level")
     log_json: bool = Field(False, description="Log lines as JSON objects")
     drain_seconds: float = Field(

@@ -27,8 +27,12 @@ CREATE INDEX shows_to_project ON shows (show_id) WHERE revision > applied_revisi
 -- Apart from `shows`, because every order transaction reads it FOR SHARE and host edits must not
 -- wait for them.
 CREATE TABLE stock_epochs (
-    show_id text PRIMARY KEY REFERENCES shows,
-    epoch   integer NOT NULL DEFAULT 1 CHECK (epoch >= 1)
+    show_id   text PRIMARY KEY REFERENCES shows,
+    epoch     integer NOT NULL DEFAULT 1 CHECK (epoch >= 1),
+    -- Set when Redis was seen to contradict the books: the gate stays closed and the order worker
+    -- stores nothing more until the stock has been reconciled into the next epoch.
+    halted_at timestamptz,
+    halted_by text NOT NULL DEFAULT ''
 );
 
 CREATE TABLE products (
@@ -80,8 +84,10 @@ CREATE TABLE pools (
 );
 CREATE INDEX pools_by_show ON pools (show_id);
 
+-- Here and in `orders` pool_id has no foreign key: whoever writes holds the pool's row locked, pools
+-- are never deleted, and the checks would cost a third of the order worker's time.
 CREATE TABLE pool_buyers (
-    pool_id bigint NOT NULL REFERENCES pools,
+    pool_id bigint NOT NULL,
     buyer   text NOT NULL,
     units   integer NOT NULL CHECK (units >= 0),
     PRIMARY KEY (pool_id, buyer)
@@ -121,7 +127,7 @@ CREATE TABLE sale_prices (
 CREATE TABLE orders (
     order_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     show_id       text NOT NULL,
-    pool_id       bigint NOT NULL REFERENCES pools,
+    pool_id       bigint NOT NULL,
     buyer         text NOT NULL,
     claim_id      uuid NOT NULL,
     quantity      integer NOT NULL CHECK (quantity > 0),
@@ -136,6 +142,7 @@ CREATE TABLE orders (
     CONSTRAINT orders_one_per_claim UNIQUE (show_id, buyer, claim_id),
     CONSTRAINT orders_one_per_seq UNIQUE (pool_id, epoch, seq)
 );
+CREATE INDEX orders_by_show ON orders (show_id, order_id);
 CREATE INDEX orders_to_expire ON orders (pay_by) WHERE status = 'confirmed' AND pay_by IS NOT NULL;
 
 -- Append-only. One row for the takes of a pool in one transaction, one row for every give.
@@ -167,19 +174,22 @@ CREATE TABLE gives (
 );
 CREATE INDEX gives_to_apply ON gives (created_at) WHERE applied_at IS NULL;
 
--- Takes by the host: units lowered, or left when a sale closed. They travel the same gapless
--- sequence as claims, so a crash cannot lose them.
+-- Takes by the host: units lowered, or left when a sale closed (`closing`, then 0 is possible).
+-- They travel the same gapless sequence as claims, so a crash cannot lose them.
 CREATE TABLE lowerings (
     pool_id bigint NOT NULL REFERENCES pools,
     epoch   integer NOT NULL,
     seq     bigint NOT NULL,
-    units   integer NOT NULL CHECK (units > 0),
+    units   integer NOT NULL CHECK (units >= 0),
+    closing boolean NOT NULL,
     act_id  uuid NOT NULL,
     at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pool_id, epoch, seq)
 );
 
--- Claims that Redis accepted and the guard refused: told to the buyer, units accounted for.
+-- Takes that Redis accepted and the guard refused, and why: no_room (Redis had more units than the
+-- pool) or over_limit (Redis forgot the buyer's units; a give returns these). The buyer is told.
+-- A lowering cut short has buyer '' and its act's id.
 CREATE TABLE incidents (
     show_id  text NOT NULL,
     pool_id  bigint NOT NULL REFERENCES pools,
@@ -188,25 +198,29 @@ CREATE TABLE incidents (
     epoch    integer NOT NULL,
     seq      bigint NOT NULL,
     quantity integer NOT NULL,
-    reason   text NOT NULL,
+    reason   text NOT NULL CHECK (reason IN ('no_room', 'over_limit')),
     at       timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (show_id, buyer, claim_id)
+    PRIMARY KEY (pool_id, epoch, seq)
 );
+CREATE INDEX incidents_by_claim ON incidents (show_id, buyer, claim_id);
 
--- Takes the worker cannot store for a fault in their data; their units stay counted as dead.
+-- Takes the worker cannot store for a fault in their data; their units stay counted as dead in
+-- their pool, if there is such a pool. An entry of the order stream that cannot be read at all has
+-- pool 0, seq 0 and its entry id.
 CREATE TABLE dead_letters (
     dead_letter_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     show_id        text NOT NULL,
-    pool_id        bigint REFERENCES pools,
+    pool_id        bigint NOT NULL,
     epoch          integer NOT NULL,
     seq            bigint NOT NULL,
-    quantity       integer NOT NULL,
-    payload        bytea NOT NULL,
+    entry_id       text NOT NULL DEFAULT '',
+    units          integer NOT NULL CHECK (units >= 0),  -- counted as dead
+    payload        bytea NOT NULL,  -- the take, or the entry, in msgpack
     error          text NOT NULL,
     status         text NOT NULL DEFAULT 'parked'
                    CHECK (status IN ('parked', 'redriven', 'given_back')),
     at             timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (show_id, pool_id, epoch, seq)
+    UNIQUE (show_id, pool_id, epoch, seq, entry_id)
 );
 
 CREATE TABLE payments (
@@ -253,3 +267,16 @@ CREATE TABLE host_acts (
     at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX host_acts_by_show ON host_acts (show_id, at DESC);
+
+-- Restocks and lowerings asked for by hosts, by the id of their act: a repeated request is
+-- answered from here. A lowering stays pending until Redis has decided it.
+CREATE TABLE stock_requests (
+    act_id  uuid PRIMARY KEY,
+    show_id text NOT NULL REFERENCES shows,
+    sale_id bigint NOT NULL REFERENCES sales,
+    kind    text NOT NULL CHECK (kind IN ('restock', 'lower')),
+    units   integer NOT NULL CHECK (units > 0),
+    status  text NOT NULL CHECK (status IN ('pending', 'done', 'refused')),
+    at      timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX stock_requests_pending ON stock_requests (sale_id) WHERE status = 'pending';

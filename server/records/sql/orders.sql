@@ -2,8 +2,10 @@
 -- epoch's row, the pools' rows in order of their ids, the rest (records/orders.py).
 
 -- name: lock_epoch
--- $1 show. A rebuild of the stock waits for us, or we for it.
-SELECT epoch, halted_by FROM stock_epochs WHERE show_id = $1 FOR SHARE
+-- $1 show. A rebuild of the stock waits for us, or we for it. Buyers are told `confirmed` after the
+-- commit, so it must be on disk by then, whatever the server's default is.
+SELECT epoch, halted_by, set_config('synchronous_commit', 'on', true)
+FROM stock_epochs WHERE show_id = $1 FOR SHARE
 
 -- name: lock_pools
 -- $1 show, $2 pool ids. Whoever holds these rows may write the pools' orders and buyers.
@@ -130,12 +132,6 @@ WHERE sales.status <> 'draft'
   AND (s.status <> 'ended' OR sales.status <> 'closed'
        OR s.ended_at > now() - make_interval(days => $1))
 GROUP BY s.show_id
-
--- name: order_of
--- $1 show, $2 buyer, $3 claim id.
-SELECT order_id, pool_id, quantity, price, price_version, epoch, seq, status,
-       coalesce((extract(epoch FROM pay_by) * 1000)::bigint, 0) AS pay_by_ms
-FROM orders WHERE show_id = $1 AND buyer = $2 AND claim_id = $3
 
 -- name: list_orders
 -- $1 show, $2 buyer or NULL, $3 status or NULL, $4 after this order id, $5 limit.

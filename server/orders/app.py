@@ -1,0 +1,117 @@
+"""The worker process: its parts, its signals, and a stop that nothing can hold up."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import structlog
+import uvloop
+from prometheus_client import start_http_server
+
+from server import clock
+from server.acts.projector import Projector
+from server.acts.timetable import Timetable
+from server.config import Settings
+from server.errors import Misconfigured
+from server.orders.closer import Closer
+from server.orders.worker import OrderWorker, Tools
+from server.records.pool import open_pool
+from server.store.client import RedisClients
+from server.store.redis_clock import RedisClock
+from server.store.room import RoomStore
+from server.store.scripts import Scripts
+from server.store.stock import Stock
+
+log = structlog.get_logger()
+
+CONNECTIONS: Final = 8  # to PostgreSQL
+STOP_SECONDS: Final = 5.0  # for the batches in hand; what is cut off then comes again
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(settings: Settings) -> int:
+    """Work until SIGINT or SIGTERM; exit code 0.
+
+    Raises Misconfigured, StoreUnavailable or RecordsUnavailable when it cannot start.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings))
+    return 0
+
+
+async def serve(settings: Settings) -> None:
+    """`run` inside an event loop."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stopping.set)
+    async with open_tools(settings) as tools:
+        with metrics_served(settings.worker_metrics_port):
+            log.info("worker_ready", worker=tools.owner)
+            await _work(tools, stopping)
+    log.info("worker_stopped", worker=tools.owner)
+
+
+async def _work(tools: Tools, stopping: asyncio.Event) -> None:
+    """All parts until `stopping`, then STOP_SECONDS to finish. A part that fails ends all."""
+    redis_clock = RedisClock(tools.clients.commands)
+    projector = Projector(tools.pool, tools.stock, RoomStore(tools.scripts))
+    closer = Closer(projector, Timetable(tools.pool, projector, redis_clock), redis_clock)
+    parts = {
+        asyncio.create_task(OrderWorker(tools).run(stopping)),
+        asyncio.create_task(closer.run(stopping)),
+    }
+    told = asyncio.create_task(stopping.wait())
+    await asyncio.wait({told, *parts}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.set()
+    _, late = await asyncio.wait(parts, timeout=STOP_SECONDS)
+    if late:  # they wait for a server that is silent: end the connections, or cancelling waits too
+        tools.pool.terminate()
+    for part in late:
+        part.cancel()
+    results = await asyncio.gather(*parts, told, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+@contextmanager
+def metrics_served(port: int) -> Iterator[None]:
+    """Serve /metrics on loopback inside the block; not at all on port 0.
+
+    Raises Misconfigured when the port is taken.
+    """
+    if not port:
+        yield
+        return
+    try:
+        server, thread = start_http_server(port, addr="127.0.0.1")
+    except OSError as error:
+        raise Misconfigured(f"LIVESALE_WORKER_METRICS_PORT {port}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@asynccontextmanager
+async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
+    """Connections to both databases, closed at the end."""
+    clients = await RedisClients.open(settings.redis_url)
+    try:
+        await clients.check_server()
+        scripts = Scripts(clients.commands)
+        await scripts.preload()
+        pool = await open_pool(settings.database_url, size=CONNECTIONS, keep_state=True)
+        try:
+            owner = f"worker-{clock.new_short_id(8)}"
+            stock = Stock(scripts)
+            yield Tools(owner, clients, scripts, stock, pool, settings.worker_batch_claims)
+        finally:
+            pool.terminate()
+    finally:
+        await clients.aclose()

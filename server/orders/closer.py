@@ -1,0 +1,55 @@
+"""What must happen without anybody asking: sales open and close in time, host acts get finished.
+
+Every worker does this; all of it may be done by many at once (server/acts).
+"""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from server import clock
+from server.acts.projector import Projector
+from server.acts.timetable import Timetable
+from server.errors import RecordsUnavailable, StoreUnavailable
+from server.orders.waiting import Backoff, wait_for
+from server.store.redis_clock import RedisClock
+
+log = structlog.get_logger()
+
+ROUND_MS: Final = 500
+CLOCK_EVERY_MS: Final = 10_000
+
+
+class Closer:
+    """`projector` finishes what crashes left, `timetable` acts by Redis time."""
+
+    def __init__(self, projector: Projector, timetable: Timetable, redis_clock: RedisClock) -> None:
+        self._projector = projector
+        self._timetable = timetable
+        self._redis_clock = redis_clock
+        self._clock_due = 0.0  # monotonic ms
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """A round every 500 ms until `stopping` is set; outages are waited out."""
+        backoff = Backoff()
+        while not stopping.is_set():
+            pause_ms = ROUND_MS
+            try:
+                await self.round()
+                backoff.reset()
+            except (StoreUnavailable, RecordsUnavailable) as outage:
+                pause_ms = backoff.next_ms()
+                log.warning("closer_backs_off", reason=str(outage), pause_ms=pause_ms)
+            await wait_for(stopping, pause_ms)
+
+    async def round(self) -> None:
+        """Once everything that is due. Raises StoreUnavailable, RecordsUnavailable."""
+        if clock.monotonic_ms() >= self._clock_due:
+            await self._redis_clock.refresh()
+            self._clock_due = clock.monotonic_ms() + CLOCK_EVERY_MS
+        opened = await self._timetable.open_due()
+        closed = await self._timetable.close_due()
+        swept = await self._projector.sweep()
+        if opened or closed or swept:
+            log.info("round_done", opened=opened, closed=closed, swept=swept)
