@@ -36,6 +36,11 @@ def new_short_id(length: int = 12) -> str:
     return "".join(alphabet[b % 36] for b in os.urandom(length))
 
 
+def sample(population: int, count: int) -> list[int]:
+    """`count` different indexes below `population`, evenly drawn, in rising order."""
+    return sorted(random.sample(range(population), count))
+
+
 def jittered(base_ms: int, spread: float = 0.5) -> int:
     """`base_ms` spread evenly over ±`spread` of itself, so that clients do not return together."""
     return max(1, round(base_ms * (1 + spread * (2 * random.random() - 1))))

@@ -20,6 +20,7 @@ COMMAND_BYTES_MAX: Final = 4 * 1024  # one command, also when fragmented; above 
 FRAGMENTS_MAX: Final = 16  # frames of one message; above it close 1009
 STRIKES_MAX: Final = 10  # malformed commands on one connection before close 4400
 COMMANDS_IN_FLIGHT_MAX: Final = 32  # unanswered commands of one viewer; above it reading pauses
+MESSAGES_PER_TURN_MAX: Final = 64  # messages of one viewer in one loop turn; the rest wait
 PINGS_PER_SECOND_MAX: Final = 10  # client pings; above it close 4429
 WRITE_BUFFER_BYTES_MAX: Final = 64 * 1024  # own replies waiting for a viewer; above it close 4408
 
@@ -37,6 +38,10 @@ SHOW_ID_PATTERN: Final = r"^[a-z0-9]{4,32}$"
 
 # --- Room and tick ---------------------------------------------------------------------------
 PHASE_VIEWERS_MAX: Final = 1_000  # viewers written in one loop turn
+PHASE_MS_MAX: Final = 8.0  # and for how long
+LAG_SECONDS_MAX: Final = 2.0  # a pong later than this: catch-ups at 1 Hz instead of ticks
+SLOW_SECONDS_MAX: Final = 10.0  # a viewer lagging or not reading for longer: close 4408
+MESSAGE_SECONDS_MAX: Final = 10.0  # from the first byte of a split message to its last, else 1002
 HISTORY_EVENTS_MAX: Final = 512  # L2 events kept in a show's stream for resume
 RESUME_EVENTS_MAX: Final = 300  # a longer gap is answered with recovered: false
 RECENT_CHAT_MAX: Final = 50  # chat lines in the snapshot

@@ -16,7 +16,7 @@ LAYERS = {
     "hub": 3, "store": 3, "records": 3,
     "acts": 4,
     "web": 5, "orders": 5,
-    "embedded": 6,
+    "embedded": 6, "reference": 6,
     "cli": 7,
 }  # fmt: skip
 LEAVES_MAY_IMPORT = {"config": {"errors", "limits"}, "telemetry": {"errors", "limits"}}

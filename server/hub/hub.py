@@ -1,0 +1,255 @@
+"""The hub: which rooms this process has, and what they share (ticker, wheel, feed, counters).
+
+A room is loaded when its first viewer comes (subscribe, then read a snapshot, then apply what was
+published meanwhile) and kept for IDLE_SECONDS after its last one left.
+"""
+
+import asyncio
+import contextlib
+import re
+from typing import Final
+
+import structlog
+
+from server import clock, limits
+from server.errors import CLOSES, Refused, StoreUnavailable
+from server.hub.board import Board
+from server.hub.feed import Feed
+from server.hub.ports import Dispatch, HubSettings, OnGone, OnOrder, OnPolicy, Ports
+from server.hub.room import Room
+from server.hub.tick import Ticker
+from server.hub.viewer import Viewer
+from server.hub.wheel import Wheel
+from server.protocol.facts import Fact, Resync
+from server.protocol.messages import ClaimState
+
+log = structlog.get_logger()
+
+IDLE_SECONDS: Final = 15.0  # a quick return finds the room still there
+DRAIN_SLICE_SECONDS: Final = 0.1
+_SHOW_ID: Final = re.compile(limits.SHOW_ID_PATTERN)
+
+
+def _ignore_order(room: Room, user: str, state: ClaimState) -> None:
+    """Without claims on this hub there is nobody to tell."""
+
+
+def _ignore_policy(room: Room) -> None:
+    """Without chat on this hub there is no policy to read."""
+
+
+def _ignore_gone(viewer: Viewer) -> None:
+    """Nobody counts connections."""
+
+
+class Hub:
+    """One per process. Made inside the running loop, then `start`.
+
+    `dispatch` carries out commands; `on_order` hears that a buyer's claim moved on (and tells the
+    buyer); `on_policy` hears that a show's chat policy changed; `on_gone` hears of every viewer
+    whose connection ended, once.
+    """
+
+    def __init__(
+        self,
+        hub_id: str,
+        ports: Ports,
+        settings: HubSettings,
+        dispatch: Dispatch,
+        *,
+        on_order: OnOrder = _ignore_order,
+        on_policy: OnPolicy = _ignore_policy,
+        on_gone: OnGone = _ignore_gone,
+    ) -> None:
+        self.hub_id = hub_id
+        self.ports = ports
+        self.settings = settings
+        self.dispatch = dispatch
+        self.on_order = on_order
+        self.on_policy = on_policy
+        self._on_gone = on_gone
+        self.loop = asyncio.get_running_loop()
+        self.ticker = Ticker(self.loop, settings.tick_ms / 1_000)
+        self.wheel = Wheel(self.loop)
+        self.rooms: dict[str, Room] = {}
+        self.viewers = 0  # connections from join to the end of their transport
+        self.second_ticks = self.ticker.ticks(1)
+        self.ping_ticks = self.ticker.ticks(settings.ping_seconds)
+        self.pong_ticks = self.ticker.ticks(settings.pong_seconds)
+        self.lag_ticks = self.ticker.ticks(limits.LAG_SECONDS_MAX)
+        self.slow_ticks = self.ticker.ticks(limits.SLOW_SECONDS_MAX)
+        self.message_ticks = self.ticker.ticks(limits.MESSAGE_SECONDS_MAX)
+        self._feed = Feed(self)
+        self._loading: dict[str, asyncio.Task[Room | None]] = {}
+        # Unsubscribing from a show that nobody watches, and a first viewer coming back to it, must
+        # not overtake each other.
+        self._subscribing = asyncio.Lock()
+        self._early: dict[str, list[Fact]] = {}  # facts of shows that are being loaded
+        self._users: dict[str, int] = {}  # user -> signed-in connections
+        self._deserted = asyncio.Event()  # set when a connection ended and none is left
+
+    @property
+    def tick(self) -> int:
+        """Number of the current tick."""
+        return self.ticker.n
+
+    async def start(self) -> None:
+        """Begin to listen. Raises StoreUnavailable when Redis time cannot be read."""
+        await self.ports.clock.refresh()
+        self._feed.start()
+
+    async def stop(self) -> None:
+        """Send what rooms still have for Redis, then stop all tasks and timers."""
+        try:
+            async with asyncio.timeout(limits.CLOSE_SECONDS):
+                for room in list(self.rooms.values()):
+                    await room.outbox.settled()
+        except TimeoutError:
+            log.warning("outbox_not_emptied")
+        for room in list(self.rooms.values()):
+            room.outbox.stop()
+        await self._feed.stop()
+        self.ticker.stop()
+        self.wheel.stop()
+
+    # --- Rooms ----------------------------------------------------------------------------------
+
+    async def room(self, show_id: str) -> Room | None:
+        """The room of a show, loaded if need be. None: no such show. Raises StoreUnavailable."""
+        room = self.rooms.get(show_id)
+        if room is not None:
+            room.empty_since = self.loop.time()  # somebody is about to join
+            return room
+        if not _SHOW_ID.fullmatch(show_id):
+            return None
+        task = self._loading.get(show_id)
+        if task is None:
+            task = self._loading[show_id] = asyncio.create_task(self._load(show_id))
+        return await asyncio.shield(task)  # one caller that gives up does not end it for others
+
+    async def _load(self, show_id: str) -> Room | None:
+        try:
+            if await self.ports.store.snapshot(show_id) is None:
+                return None
+            self._early[show_id] = []
+            async with self._subscribing:
+                await self.ports.bus.subscribe(show_id, self.hub_id)
+            return await self._open(show_id)
+        finally:
+            self._early.pop(show_id, None)
+            del self._loading[show_id]
+
+    async def _open(self, show_id: str) -> Room | None:
+        """Make the room from a snapshot taken after the subscription."""
+        try:
+            board = await self._read_board(show_id)
+        except StoreUnavailable:
+            await self._unsubscribe(show_id)
+            raise
+        if board is None:
+            await self._unsubscribe(show_id)
+            return None
+        room = self.rooms[show_id] = Room(show_id, self, board)
+        for fact in self._early[show_id]:
+            room.offer(fact)
+        log.info("room_opened", show_id=show_id)
+        return room
+
+    async def _read_board(self, show_id: str) -> Board | None:
+        store = self.ports.store
+        snapshot = await store.snapshot(show_id)
+        if snapshot is None:
+            return None
+        first = max(0, snapshot.seq - limits.RESUME_EVENTS_MAX)
+        history = await store.events_after(show_id, snapshot.epoch, first, limits.RESUME_EVENTS_MAX)
+        known = [event for event in history or () if event["seq"] <= snapshot.seq]
+        return Board(snapshot, known)
+
+    async def _unsubscribe(self, show_id: str) -> None:
+        """Facts that still come are ignored, so a failure costs nothing but bandwidth."""
+        async with self._subscribing:
+            with contextlib.suppress(StoreUnavailable):
+                await self.ports.bus.unsubscribe(show_id)
+
+    async def close_idle_rooms(self) -> None:
+        """Unsubscribe from shows nobody has watched here for IDLE_SECONDS."""
+        now = self.loop.time()
+        for show_id, room in list(self.rooms.items()):
+            if room.viewers == 0 and now - room.empty_since > IDLE_SECONDS:
+                del self.rooms[show_id]
+                await self._unsubscribe(show_id)
+                log.info("room_closed", show_id=show_id)
+
+    def take_fact(self, show_id: str, fact: Fact | Resync) -> None:
+        """One fact from the bus. What a room cannot read is logged, never fatal."""
+        room = self.rooms.get(show_id)
+        if room is None:
+            if show_id in self._early and not isinstance(fact, Resync):
+                self._early[show_id].append(fact)
+            return
+        if isinstance(fact, Resync):
+            self.heal(room)
+            return
+        try:
+            room.offer(fact)
+        except Exception:
+            log.exception("fact_failed", show_id=show_id, kind=type(fact).__name__)
+
+    def heal(self, room: Room) -> None:
+        """Something is missing in `room`: read it from Redis."""
+        self._feed.heal(room)
+
+    # --- Viewers --------------------------------------------------------------------------------
+
+    def ring(self, viewer: Viewer, ticks: int) -> None:
+        """Call `viewer.on_wheel` in about `ticks` ticks, instead of any earlier wish."""
+        self.wheel.schedule(viewer, ticks * self.ticker.tick_s)
+
+    def on_joined(self, viewer: Viewer) -> None:
+        """Count a viewer in. Its first ping comes at its own instant of the ping interval."""
+        self.viewers += 1
+        self.ring(viewer, clock.jittered(self.ping_ticks // 2, spread=1.0))
+
+    def on_lost(self, viewer: Viewer) -> None:
+        """The connection of a viewer is gone."""
+        self.viewers -= 1
+        self.wheel.discard(viewer)
+        if not self.viewers:
+            self._deserted.set()
+        self._on_gone(viewer)
+
+    def count_user(self, user: str) -> None:
+        """One more connection of `user`. Raises Refused: too_many_connections."""
+        count = self._users.get(user, 0)
+        if count >= self.settings.viewers_per_user_max:
+            raise Refused("too_many_connections")
+        self._users[user] = count + 1
+
+    def uncount_user(self, user: str) -> None:
+        """One connection of `user` less."""
+        left = self._users[user] - 1
+        if left:
+            self._users[user] = left
+        else:
+            del self._users[user]
+
+    # --- End ------------------------------------------------------------------------------------
+
+    async def drain(self, seconds: float) -> None:
+        """Ask all viewers to come back elsewhere, spread over `seconds`, and wait until they left.
+
+        Ends at the latest CLOSE_SECONDS after the last was asked (then they are aborted).
+        """
+        viewers = [viewer for room in self.rooms.values() for viewer in room]
+        log.info("drain_started", viewers=len(viewers))
+        slices = max(1, round(seconds / DRAIN_SLICE_SECONDS))
+        for number in range(slices):
+            for viewer in viewers[number::slices]:
+                viewer.close(CLOSES["restart"].code, retry_ms=clock.jittered(2_000))
+            if number + 1 < slices and self.viewers:
+                await asyncio.sleep(DRAIN_SLICE_SECONDS)
+        if not self.viewers:
+            return
+        self._deserted.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._deserted.wait(), limits.CLOSE_SECONDS + 1)

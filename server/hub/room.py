@@ -1,0 +1,295 @@
+"""A room: the viewers of one show on this hub, and the frames they are sent.
+
+Facts come in by `offer` and change the board (server/hub/board.py); the phase groups
+(server/hub/phases.py) are flushed by the hub's ticker and ask the room for frames. A frame is
+encoded once for all who stand at the same position with the same codec. Nothing here awaits.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from server.errors import Refused
+from server.hub.board import Board
+from server.hub.outbox import Outbox
+from server.hub.phases import PhaseGroup
+from server.hub.viewer import Viewer
+from server.protocol import facts
+from server.protocol.codec import Codec
+from server.protocol.messages import PROTOCOL_VERSION, ChatLine, Command, Tick, Welcome
+
+if TYPE_CHECKING:
+    from server.hub.hub import Hub
+
+WELCOMES_MAX: Final = 64  # different welcome frames kept for one tick
+
+
+class Room:
+    """See the module docstring. Made by Hub.room."""
+
+    __slots__ = (
+        "_chat_count",
+        "_frames",
+        "_frames_at",
+        "_groups",
+        "_users",
+        "_welcomes",
+        "_welcomes_tick",
+        "board",
+        "empty_since",
+        "heard_at",
+        "hub",
+        "outbox",
+        "show_id",
+        "viewers",
+    )
+
+    def __init__(self, show_id: str, hub: "Hub", board: Board) -> None:
+        self.show_id = show_id
+        self.hub = hub
+        self.board = board
+        self.outbox = Outbox(hub.ports.store, show_id, hub.hub_id, hub.ticker.tick_s)
+        self.viewers = 0
+        self.empty_since = hub.loop.time()  # loop time since when it has no viewers
+        self.heard_at = hub.loop.time()  # loop time of our last heartbeat through the bus
+        self._users: dict[str, tuple[Viewer, ...]] = {}
+        self._groups: dict[Codec, list[PhaseGroup]] = {}
+        # (codec, position) -> frame up to `_frames_at`
+        self._frames: dict[tuple[Codec, int], bytes] = {}
+        self._frames_at = board.position
+        # (codec, resume point or None) -> (frame, position), of this tick
+        self._welcomes: dict[tuple[Codec, tuple[int, int] | None], tuple[bytes, int]] = {}
+        self._welcomes_tick = -1
+        self._chat_count = 0
+
+    # --- What it shows --------------------------------------------------------------------------
+
+    @property
+    def state(self) -> dict[str, dict[str, Any]]:
+        """State key -> newest value (a map as in messages.STATE_VALUES). Not to be changed."""
+        return self.board.state
+
+    @property
+    def epoch(self) -> int:
+        return self.board.epoch
+
+    @property
+    def seq(self) -> int:
+        return self.board.seq
+
+    @property
+    def stock_epoch(self) -> int:
+        return self.board.stock_epoch
+
+    @property
+    def position(self) -> int:
+        return self.board.position
+
+    @property
+    def tick(self) -> int:
+        return self.hub.ticker.n
+
+    @property
+    def people(self) -> int:
+        """Signed-in users (once each) and anonymous connections here."""
+        signed_in = sum(map(len, self._users.values()))
+        return self.viewers - signed_in + len(self._users)
+
+    # --- Facts ----------------------------------------------------------------------------------
+
+    def offer(self, fact: facts.Fact) -> None:
+        """Take in one fact from the bus."""
+        match fact:
+            case facts.StateFact(key, value, edge):
+                if self.board.set_state(key, value):
+                    self.changed(edge=edge)
+            case facts.EventFact(epoch, event):
+                self._offer_event(epoch, event)
+            case facts.ChatFact(lines, folded):
+                if self.board.add_lines(lines, folded):
+                    self.changed()
+            case facts.OrderFact(orders):
+                for user, state in orders:
+                    self.hub.on_order(self, user, state)
+            case facts.KickFact(user, code):
+                for viewer in self.viewers_of(user):
+                    viewer.close(code)
+            case facts.PolicyFact():
+                self.hub.on_policy(self)
+            case facts.HeartbeatFact(hub_id):
+                if hub_id == self.hub.hub_id:
+                    self.heard_at = self.hub.loop.time()
+
+    def _offer_event(self, epoch: int, event: dict[str, Any]) -> None:
+        outcome = self.board.add_event(epoch, event)
+        if outcome == "shown":
+            self.changed()
+        elif outcome == "gap":
+            self.hub.heal(self)
+
+    def changed(self, *, edge: bool = False) -> None:
+        """The board has moved on: show it in each group's instant, or now when it is an edge."""
+        ticker = self.hub.ticker
+        for groups in self._groups.values():
+            for group in groups:
+                if edge:
+                    ticker.hurry(group)
+                else:
+                    ticker.schedule(group)
+
+    def wake(self, group: PhaseGroup) -> None:
+        """A viewer of `group` may be written to again."""
+        self.hub.ticker.schedule(group)
+
+    # --- What viewers add -----------------------------------------------------------------------
+
+    def dispatch(self, viewer: Viewer, command: Command) -> None:
+        """Carry out a viewer's command."""
+        self.hub.dispatch(viewer, command)
+
+    def say(self, line: ChatLine) -> None:
+        """Publish an accepted danmaku line; it comes back through the bus like everybody's."""
+        self.outbox.add_line(line)
+
+    def add_likes(self, taps: int) -> None:
+        """Count likes; the total comes back as state key `likes`."""
+        self.outbox.add_taps(taps)
+
+    def next_chat_id(self) -> str:
+        """An id for a danmaku line, unique within the show."""
+        self._chat_count += 1
+        return f"{self.hub.hub_id}-{self._chat_count}"
+
+    # --- Viewers --------------------------------------------------------------------------------
+
+    def join(self, viewer: Viewer) -> None:
+        """Welcome `viewer` and show it everything from there on."""
+        frame, position = self._welcome(viewer.codec, viewer.resume)
+        group = self._group_for(viewer.codec)
+        group.add(viewer, position)
+        viewer.group = group
+        self.viewers += 1
+        self.hub.on_joined(viewer)
+        viewer.send_frame(frame)
+        if position != self.board.position:
+            self.wake(group)
+
+    def leave(self, viewer: Viewer) -> None:
+        """No more frames for `viewer`; it counts as gone. Calling it again changes nothing."""
+        group = viewer.group
+        if group is None:
+            return
+        viewer.group = None
+        group.discard(viewer)
+        if not len(group):
+            self._groups[viewer.codec].remove(group)
+            self.hub.ticker.forget(group)
+        self._sign_out(viewer)
+        self.viewers -= 1
+        self.empty_since = self.hub.loop.time()
+
+    def _group_for(self, codec: Codec) -> PhaseGroup:
+        """The emptiest group with room; a new one when all are full."""
+        groups = self._groups.setdefault(codec, [])
+        best = min(groups, key=len, default=None)
+        if best is None or best.is_full:
+            best = PhaseGroup(self, codec, self.hub.ticker.new_phase())
+            groups.append(best)
+        return best
+
+    def sign_in(self, viewer: Viewer, user: str, name: str, role: str, expires_at_ms: int) -> None:
+        """`viewer` belongs to `user` from now on; for the same user again: a fresh token.
+
+        Raises Refused: other_user, or too_many_connections of this user on this hub.
+        """
+        if viewer.user is None:
+            self.hub.count_user(user)
+            viewer.user = user
+            self._users[user] = (*self._users.get(user, ()), viewer)
+        elif viewer.user != user:
+            raise Refused("other_user")
+        viewer.name = name
+        viewer.role = role
+        viewer.expires_at_ms = expires_at_ms
+
+    def _sign_out(self, viewer: Viewer) -> None:
+        user = viewer.user
+        if user is None:
+            return
+        rest = tuple(other for other in self._users[user] if other is not viewer)
+        if rest:
+            self._users[user] = rest
+        else:
+            del self._users[user]
+        self.hub.uncount_user(user)
+
+    def viewers_of(self, user: str) -> tuple[Viewer, ...]:
+        """Open connections of `user` in this room on this hub."""
+        return self._users.get(user, ())
+
+    def __iter__(self) -> Iterator[Viewer]:
+        """All viewers; a copy, so that they may leave meanwhile."""
+        groups = [group for groups in self._groups.values() for group in groups]
+        return iter([viewer for group in groups for viewer in (*group.current, *group.behind)])
+
+    # --- Frames ---------------------------------------------------------------------------------
+
+    def frame_since(self, position: int, codec: Codec) -> bytes:
+        """The frame for viewers at `position`: a tick, or a welcome when the board was replaced."""
+        board = self.board
+        if self._frames_at != board.position:
+            self._frames.clear()
+            self._frames_at = board.position
+        key = (codec, max(position, board.floor - 1))
+        frame = self._frames.get(key)
+        if frame is None:
+            lost = position < board.floor
+            message = self._new_welcome(None) if lost else self._new_tick(position)
+            frame = self._frames[key] = codec.frame(message)
+        return frame
+
+    def _new_tick(self, position: int) -> Tick:
+        changes = self.board.since(position)
+        return Tick(
+            n=self.tick,
+            now=self.hub.ports.clock.now_ms(),
+            state=changes.state,
+            epoch=self.board.epoch if changes.events else 0,
+            events=changes.events,  # type: ignore[arg-type]  # maps as in messages.Event
+            chat=changes.chat,
+            folded=changes.folded,
+        )
+
+    def _welcome(self, codec: Codec, resume: tuple[int, int] | None) -> tuple[bytes, int]:
+        """A welcome frame and its position: cached within the tick, shared by all it suits.
+
+        Who resumes may have seen the board a moment ago, so an older snapshot will not do there.
+        """
+        tick = self.tick
+        if self._welcomes_tick != tick:
+            self._welcomes.clear()
+            self._welcomes_tick = tick
+        missed = None if resume is None else self.board.missed(*resume)
+        key = (codec, resume if missed is not None else None)
+        cached = self._welcomes.get(key)
+        oldest = self.board.floor if missed is None else self.board.position
+        if cached is not None and cached[1] >= oldest:
+            return cached
+        fresh = codec.frame(self._new_welcome(missed)), self.board.position
+        if key in self._welcomes or len(self._welcomes) < WELCOMES_MAX:
+            self._welcomes[key] = fresh
+        return fresh
+
+    def _new_welcome(self, missed: list[dict[str, Any]] | None) -> Welcome:
+        board = self.board
+        return Welcome(
+            version=PROTOCOL_VERSION,
+            show=self.show_id,
+            epoch=board.epoch,
+            seq=board.seq,
+            now=self.hub.ports.clock.now_ms(),
+            tick_ms=self.hub.settings.tick_ms,
+            recovered=missed is not None,
+            state=board.state,
+            chat=list(board.recent),
+            events=missed or [],  # type: ignore[arg-type]  # maps as in messages.Event
+        )

@@ -1,0 +1,496 @@
+"""One viewer's connection, after the door: an asyncio.Protocol made to be idle.
+
+The door (server/web/door.py) hands over a transport whose handshake is done. From then on this
+object is all there is for a viewer: no task, no queue, no timer of its own. What is rarely needed
+(a parser for split or odd frames, rate limit buckets) is made when it is needed.
+
+Reading stops while the viewer does not read (its write buffer is not empty), while it has
+COMMANDS_IN_FLIGHT_MAX commands unanswered, and after MESSAGES_PER_TURN_MAX messages until the
+others had their turn. Frames of the room are kept back from a viewer that
+does not read (server/hub/phases.py); its own replies are not, up to WRITE_BUFFER_BYTES_MAX.
+"""
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from server import clock, limits
+from server.errors import CLOSES
+from server.hub.direct import NO_SOCKET, write_frame
+from server.hub.refusal import refusal
+from server.hub.wheel import NOWHERE
+from server.protocol import frames
+from server.protocol.codec import Codec, Malformed
+from server.protocol.messages import Accepted, Bye, RefusedReply
+
+if TYPE_CHECKING:
+    from server.hub.phases import PhaseGroup
+    from server.hub.room import Room
+
+# Unsent bytes the kernel takes before it calls the socket full (tcp(7)): with the default, 3.8 MB
+# of frames went into a reader's socket that never read; with this, 16 KB do.
+NOTSENT_LOWAT_BYTES: Final = 16 * 1024
+_NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+
+# Bits of Viewer._flags.
+_PAUSED: Final = 1  # its write buffer is not empty
+_BUSY: Final = 2  # too many commands in flight
+_CLOSING: Final = 4  # our close frame was sent, or theirs was answered
+_LOST: Final = 8  # the connection is gone
+_LAGGING: Final = 16  # its pongs come late
+_PINGED: Final = 32  # a ping is unanswered
+_TAKING_TURNS: Final = 64  # too many messages in one loop turn
+_READING_OFF: Final = 128  # the transport was told not to read
+_NOT_READING: Final = _PAUSED | _BUSY | _TAKING_TURNS
+_STOPPED: Final = _NOT_READING | _CLOSING | _LOST
+
+_FIRST_BYE_CODE: Final = 1012  # from here on the close is ours to explain
+
+_TURN: Final = range(limits.MESSAGES_PER_TURN_MAX)
+_ANSWERS: Final = (Accepted, RefusedReply)
+_CLOSES_BY_CODE: Final = {row.code: row for row in CLOSES.values()}
+_TICK_NUMBER_MASK: Final = 0xFFFF_FFFF
+
+
+class Viewer(asyncio.Protocol):
+    """One connection in one room. Made by the door, then `connection_made`, then `start`.
+
+    `user` is None until a token was accepted (Room.sign_in). `budget` belongs to the commands
+    (rate limits). Times: `created_ms` is monotonic, `expires_at_ms` (of the token) wall time.
+    """
+
+    __slots__ = (
+        "_caught_up_tick",
+        "_flags",
+        "_in_flight",
+        "_inbox",
+        "_inbox_since",
+        "_ping_tick",
+        "_pings",
+        "_slow_since",
+        "_strikes",
+        "address",
+        "budget",
+        "codec",
+        "created_ms",
+        "expires_at_ms",
+        "fd",
+        "group",
+        "name",
+        "resume",
+        "role",
+        "room",
+        "transport",
+        "user",
+        "wheel_slot",
+    )
+
+    def __init__(
+        self,
+        room: "Room",
+        codec: Codec,
+        *,
+        address: str,
+        resume: tuple[int, int] | None = None,
+    ) -> None:
+        self.room = room
+        self.codec = codec
+        self.address = address
+        self.resume = resume
+        self.transport: asyncio.Transport
+        self.fd = NO_SOCKET  # its socket, where we may write past the transport
+        self.group: PhaseGroup | None = None
+        self.user: str | None = None
+        self.name = ""
+        self.role = "viewer"
+        self.expires_at_ms = 0
+        self.created_ms = int(clock.monotonic_ms())
+        self.budget: Any = None
+        self.wheel_slot = NOWHERE
+        self._flags = 0
+        self._in_flight = 0
+        self._strikes = 0
+        self._inbox: frames.Inbox | None = None
+        self._inbox_since = 0  # tick in which the pending message began; 0: none
+        self._ping_tick = 0  # tick of the last ping
+        self._caught_up_tick = 0  # of its last catch-up while lagging
+        self._slow_since = 0  # tick since which it does not keep up; 0: it does
+        self._pings = 0  # second << 8 | pings received in it
+
+    # --- Beginning ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take over the transport; called by the door right after `transport.set_protocol`."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=0)
+        sock = transport.get_extra_info("socket")
+        if sock is None:
+            return  # not a socket: a test's transport
+        if transport.get_extra_info("sslcontext") is None:
+            self.fd = sock.fileno()
+        if _NOTSENT_LOWAT is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+
+    def start(self, early: bytes = b"") -> None:
+        """Join the room (the welcome is written), then read what came before the hand-over."""
+        self.room.join(self)
+        if len(early) > limits.EARLY_BYTES_MAX:
+            self.close(1009)
+        elif early:
+            self.data_received(early)
+
+    @property
+    def is_open(self) -> bool:
+        """Neither side has begun to close."""
+        return not self._flags & (_CLOSING | _LOST)
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        at = 0
+        if self._inbox is None:
+            for _ in _TURN:
+                if self._flags & _STOPPED:
+                    break
+                quick = frames.quick_frame(data, at)
+                if quick is None:
+                    break
+                at = quick[2]
+                self._take(quick[0], quick[1])
+                if at == len(data):
+                    return
+            self._inbox = frames.Inbox()
+            self._inbox_since = self.room.tick
+        self._inbox.feed(data[at:] if at else data)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Take messages out of the inbox until it is empty or reading stops."""
+        inbox = self._inbox
+        if inbox is None or self._flags & _LOST:
+            return
+        try:
+            self._empty(inbox)
+            if self._flags & _CLOSING:
+                self._await_close(inbox)
+        except frames.BrokenFrames as broken:
+            self._on_broken(broken)
+            return
+        if inbox.is_idle:
+            self._inbox = None
+            self._inbox_since = 0
+
+    def _empty(self, inbox: frames.Inbox) -> None:
+        for _ in _TURN:
+            if self._flags & _STOPPED:
+                return
+            message = inbox.next()
+            if message is None:
+                return
+            self._inbox_since = self.room.tick
+            self._take(*message)
+        self._take_turns()
+
+    def _await_close(self, inbox: frames.Inbox) -> None:
+        """We sent a close frame: theirs is all that still matters."""
+        while not self.transport.is_closing():
+            message = inbox.next()
+            if message is None:
+                return
+            if message[0] == frames.CLOSE:
+                self.transport.close()
+
+    def _on_broken(self, broken: frames.BrokenFrames) -> None:
+        """Fail the connection (RFC 6455 section 7.1.7): close frame, then the end of our stream.
+
+        Not transport.close(): with bytes of theirs unread, that is a reset, which can overtake
+        the close frame.
+        """
+        self._inbox = None
+        if self._flags & _CLOSING:
+            self.transport.abort()
+            return
+        self.close(broken.code)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _take(self, opcode: int, payload: bytes) -> None:
+        """One whole message or control frame."""
+        if opcode == self.codec.opcode:
+            self._on_message(payload)
+        elif opcode == frames.PONG:
+            self._on_pong(payload)
+        elif opcode == frames.PING:
+            self._on_ping(payload)
+        elif opcode == frames.CLOSE:
+            self._on_close(payload)
+        else:
+            self.close(1003)
+
+    def _on_message(self, payload: bytes) -> None:
+        if self.codec.opcode == frames.TEXT and not _is_utf8(payload):
+            self.close(1007)
+            return
+        try:
+            command = self.codec.decode_command(payload)
+        except Malformed as malformed:
+            self._on_malformed(malformed)
+            return
+        if command.ref is not None:
+            self._in_flight += 1
+            if self._in_flight >= limits.COMMANDS_IN_FLIGHT_MAX:
+                self._stop_reading(_BUSY)
+        self.room.dispatch(self, command)
+
+    def _on_malformed(self, malformed: Malformed) -> None:
+        self._strikes += 1
+        self.send(refusal(malformed.ref, malformed.name, field=malformed.field), is_answer=False)
+        if self._strikes >= limits.STRIKES_MAX:
+            self.close(4400)
+
+    def _on_ping(self, payload: bytes) -> None:
+        second = int(clock.monotonic_ms()) // 1_000
+        seen = self._pings & 0xFF if self._pings >> 8 == second else 0
+        if seen >= limits.PINGS_PER_SECOND_MAX:
+            self.close(4429)
+            return
+        self._pings = second << 8 | seen + 1
+        self.send_frame(frames.pong_frame(payload))
+
+    def _on_close(self, payload: bytes) -> None:
+        """Their close frame: answer with the same (RFC 6455 section 5.5.1) and hang up."""
+        self._begin_closing()
+        self.transport.write(frames.server_frame(frames.CLOSE, payload))
+        self.transport.close()
+
+    def eof_received(self) -> bool | None:
+        return None  # the transport closes itself
+
+    # --- When reading stops ---------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The write buffer is not empty: no more frames from the room, and nothing more read."""
+        self._slow_since = self._slow_since or self.room.tick
+        if self.group is not None:
+            self.group.hold(self)
+            self.room.hub.wheel.schedule(self, limits.SLOW_SECONDS_MAX)
+        self._stop_reading(_PAUSED)
+
+    def resume_writing(self) -> None:
+        if not self._flags & _LAGGING:
+            self._slow_since = 0
+        self._start_reading(_PAUSED)
+        if self.group is not None:
+            self.room.wake(self.group)
+
+    def _stop_reading(self, why: int) -> None:
+        self._flags |= why
+        self._switch_reading()
+
+    def _start_reading(self, why: int) -> None:
+        """One reason to stop is gone. What was received already comes first, in the next turn."""
+        if not self._flags & why:
+            return
+        self._flags &= ~why
+        if self._inbox is not None and not self._flags & _STOPPED:
+            self._take_turns()
+        else:
+            self._switch_reading()
+
+    def _take_turns(self) -> None:
+        """Go on with the inbox after everybody else had a turn."""
+        self._stop_reading(_TAKING_TURNS)
+        self.room.hub.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._flags &= ~_TAKING_TURNS
+        self._pump()
+        self._switch_reading()
+
+    def _switch_reading(self) -> None:
+        """Tell the transport whether to read; when closing, the end of their stream is awaited."""
+        if self._flags & _LOST:
+            return
+        stop = bool(self._flags & _NOT_READING) and not self._flags & _CLOSING
+        if stop and not self._flags & _READING_OFF:
+            self._flags |= _READING_OFF
+            self.transport.pause_reading()
+        elif not stop and self._flags & _READING_OFF:
+            self._flags &= ~_READING_OFF
+            self.transport.resume_reading()
+
+    # --- Writing --------------------------------------------------------------------------------
+
+    def send(self, message: object, *, is_answer: bool = True) -> None:
+        """Own lane: one message to this viewer, at once. Nothing happens once it is closing.
+
+        An Accepted or RefusedReply ends one command in flight, unless `is_answer` is False.
+        """
+        self.send_frame(self.codec.frame(message))
+        if is_answer and isinstance(message, _ANSWERS) and self._in_flight:
+            self._in_flight -= 1
+            if self._flags & _BUSY and self._in_flight <= limits.COMMANDS_IN_FLIGHT_MAX // 2:
+                self._start_reading(_BUSY)
+
+    def refuse(
+        self,
+        ref: int | None,
+        name: str,
+        *,
+        field: str = "",
+        retry_ms: int | None = None,
+        price: int = 0,
+        price_version: int = 0,
+    ) -> None:
+        """Refuse the command `ref` with a row of server/errors.py. Nothing without a `ref`."""
+        if ref is not None:
+            self.send(refusal(ref, name, field, retry_ms, price, price_version))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Write a prebuilt frame of this viewer's codec at once, unless it is closing."""
+        if self._flags & (_CLOSING | _LOST):
+            return
+        if not self._flags & _PAUSED:
+            write_frame(self, frame)
+            return
+        self.transport.write(frame)
+        if self.transport.get_write_buffer_size() > limits.WRITE_BUFFER_BYTES_MAX:
+            self.close(4408)
+
+    # --- Keeping up -----------------------------------------------------------------------------
+
+    @property
+    def is_paused(self) -> bool:
+        """Its write buffer is not empty."""
+        return bool(self._flags & _PAUSED)
+
+    @property
+    def is_lagging(self) -> bool:
+        """Its pongs come late: it gets catch-ups once a second."""
+        return bool(self._flags & _LAGGING)
+
+    def may_catch_up(self) -> bool:
+        """May a frame of the room be written to this viewer that is behind?"""
+        if self._flags & _PAUSED:
+            return False
+        hub = self.room.hub
+        return not self._flags & _LAGGING or hub.tick - self._caught_up_tick >= hub.second_ticks
+
+    def caught_up(self) -> None:
+        """It was written a catch-up."""
+        if self._flags & _LAGGING:
+            self._caught_up_tick = self.room.tick
+
+    def on_wheel(self) -> None:
+        """Its deadline came: ping it, give up on it, or look again later."""
+        if self._flags & _CLOSING:
+            self.transport.abort()
+            return
+        hub = self.room.hub
+        tick = hub.tick
+        if self._slow_since and tick - self._slow_since >= hub.slow_ticks:
+            self.close(4408, retry_ms=clock.jittered(3_000))
+        elif self._inbox_since and tick - self._inbox_since >= hub.message_ticks:
+            self._on_old_message(tick)
+        elif self._flags & _PINGED:
+            self._await_pong(tick - self._ping_tick)
+        else:
+            self._ping_when_due(tick)
+
+    def _on_old_message(self, tick: int) -> None:
+        """A split message is not complete after long, unless it waits for us to read on."""
+        if self._inbox is not None and not self._flags & _NOT_READING:
+            self.close(1002)
+        else:
+            self._inbox_since = 0
+            self.on_wheel()
+
+    def _await_pong(self, waited: int) -> None:
+        hub = self.room.hub
+        if waited >= hub.pong_ticks:
+            self.close(4409, retry_ms=clock.jittered(3_000))
+        else:
+            hub.ring(self, hub.pong_ticks - waited)
+
+    def _ping_when_due(self, tick: int) -> None:
+        """Pings carry the tick number: the echo tells how far behind the viewer reads."""
+        hub = self.room.hub
+        interval = hub.second_ticks if self._flags & _LAGGING else hub.ping_ticks
+        left = interval - (tick - self._ping_tick)
+        if left > 0:
+            hub.ring(self, left)
+            return
+        self._ping_tick = tick
+        self._flags |= _PINGED
+        hub.ring(self, hub.pong_ticks)
+        self.send_frame(frames.ping_frame((tick & _TICK_NUMBER_MASK).to_bytes(4)))
+
+    def _on_pong(self, payload: bytes) -> None:
+        tick = self._ping_tick
+        if not self._flags & _PINGED or payload != (tick & _TICK_NUMBER_MASK).to_bytes(4):
+            return  # unsolicited: allowed, and says nothing (RFC 6455 section 5.5.3)
+        hub = self.room.hub
+        lag = hub.tick - tick
+        self._flags &= ~_PINGED
+        if lag > hub.lag_ticks:
+            self._begin_lagging(lag)
+        elif self._flags & _LAGGING:
+            self._flags &= ~_LAGGING
+            self._slow_since = 0
+            if self.group is not None:
+                self.room.wake(self.group)
+        hub.ring(self, max(1, (hub.second_ticks if self.is_lagging else hub.ping_ticks) - lag))
+
+    def _begin_lagging(self, lag: int) -> None:
+        """Frames wait in buffers we cannot see: catch-ups once a second until pongs are quick."""
+        if not self._flags & _LAGGING:
+            self._flags |= _LAGGING
+            self._slow_since = self._slow_since or self.room.tick
+            self._caught_up_tick = self.room.tick
+        if self.group is not None:
+            self.group.hold(self)
+
+    # --- End ------------------------------------------------------------------------------------
+
+    def close(self, code: int, *, retry_ms: int = 0) -> None:
+        """Say why (a Bye for our own reasons), send the close frame, and hang up soon.
+
+        The connection ends when the viewer answers, or with an abort after CLOSE_SECONDS. Calling
+        it again changes nothing.
+        """
+        if self._flags & (_CLOSING | _LOST):
+            return
+        row = _CLOSES_BY_CODE[code]
+        self._begin_closing()
+        farewell = frames.close_frame(code, row.name)
+        if code >= _FIRST_BYE_CODE:
+            bye = Bye(code=code, name=row.name, reconnect=row.reconnect, retry_ms=retry_ms)
+            farewell = self.codec.frame(bye) + farewell
+        self.transport.write(farewell)
+
+    def _begin_closing(self) -> None:
+        """Leave the room (nothing may follow a close frame) and set the deadline for abort()."""
+        self._flags |= _CLOSING
+        self.room.leave(self)
+        self.room.hub.wheel.schedule(self, limits.CLOSE_SECONDS)
+        self._switch_reading()
+
+    def shutdown(self) -> None:
+        """The process is stopping (uvicorn calls it by this name)."""
+        self.close(1012, retry_ms=clock.jittered(2_000))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._flags & _LOST:
+            return
+        self._flags |= _LOST
+        self._inbox = None
+        self.room.leave(self)
+        self.room.hub.on_lost(self)
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
