@@ -208,8 +208,7 @@ class Viewer(asyncio.Protocol):
         """
         self._inbox = None
         if self._flags & _CLOSING:
-            self.transport.abort()
-            return
+            return  # discarded until the deadline: an abort now could overtake our close frame
         self.close(broken.code)
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -1,0 +1,272 @@
+"""The web process, put together: what exists, who is given what, what runs, how it ends.
+
+    settings -> Redis, PostgreSQL -> stores -> desks (claims, holds, order status, commands)
+             -> hub -> routes -> app
+
+Nothing here decides anything. server/web/serve.py serves the result.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, WebSocketRoute
+
+from server import clock, limits
+from server.acts.host_acts import HostActs
+from server.config import Settings
+from server.hub.claims import ClaimDesk
+from server.hub.holds import HoldTracker
+from server.hub.hub import Hub
+from server.hub.order_status import OrderStatusDesk
+from server.hub.ports import HubSettings, Ports
+from server.hub.receipts import Receipts
+from server.hub.room import Room
+from server.hub.viewer import Viewer
+from server.records import front
+from server.records.pool import Pool, open_pool
+from server.store.bus import Bus
+from server.store.client import RedisClients, command
+from server.store.redis_clock import RedisClock
+from server.store.room import RoomStore
+from server.store.scripts import Scripts
+from server.store.stock import Stock
+from server.telemetry import metrics
+from server.web import host_api, viewer_api
+from server.web.admission import Admission
+from server.web.commands import Commands
+from server.web.crew import Crew
+from server.web.health import Health, NotReady
+from server.web.openapi import openapi_route
+from server.web.pages import Pages, SecurityHeaders
+from server.web.policies import Policies
+from server.web.watch import Watch
+
+log = structlog.get_logger()
+
+RECORDS_CONNECTIONS: Final = 4  # host API and health; viewers never touch PostgreSQL
+CLAIMS_SETTLE_SECONDS: Final = 1.0  # at a stop, for claims that are on their way to Redis
+DRAIN_SPREAD: Final = 0.8  # of the time of a drain, for telling the viewers one after the other
+HUB_STOP_SECONDS: Final = 1.0  # for likes and lines that are on their way to Redis
+CLOSE_SECONDS: Final = 0.3  # for one pool of connections to close
+FEED_SILENT_SECONDS: Final = 6.0  # a room that heard nothing for so long is not served well
+PACES_SWEEP_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Redis and PostgreSQL, as this process uses them."""
+
+    clients: RedisClients
+    stock: Stock
+    rooms: RoomStore
+    bus: Bus
+    clock: RedisClock
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Desks:
+    """What viewers' commands and the hub's news are handed to."""
+
+    claims: ClaimDesk
+    holds: HoldTracker
+    policies: Policies
+    crew: Crew
+    commands: Commands
+
+    async def prepare(self, room: Room) -> None:
+        """What must be known before a viewer enters `room`. Raises StoreUnavailable."""
+        await self.policies.ensure(room)
+        await self.crew.ensure(room.show_id)
+
+
+@dataclass(frozen=True, slots=True)
+class WebProcess:
+    """A running web process: the ASGI app, who may come in, and how to stop well."""
+
+    app: Starlette
+    admission: Admission
+    hub: Hub
+    claims: ClaimDesk
+
+    async def drain(self, seconds: float) -> None:
+        """Let nobody in, answer the claims under way, ask all viewers to come back elsewhere.
+
+        The viewers are told spread over most of `seconds`; the rest is for their goodbyes. A
+        claim whose answer is overtaken by the close is safe: its id gets the answer elsewhere.
+        """
+        began = clock.monotonic_ms()
+        self.admission.draining = True
+        try:
+            async with asyncio.timeout(min(CLAIMS_SETTLE_SECONDS, seconds)):
+                await self.claims.settled()
+        except TimeoutError:
+            log.warning("claims_not_settled", waiting=self.claims.waiting)
+        left = seconds - (clock.monotonic_ms() - began) / 1_000
+        await self.hub.drain(max(0.0, left) * DRAIN_SPREAD)
+
+
+@asynccontextmanager
+async def web_process(settings: Settings) -> AsyncIterator[WebProcess]:
+    """Everything open and running inside the block, closed and stopped after it.
+
+    Raises Misconfigured, StoreUnavailable or RecordsUnavailable when it cannot start. When one of
+    its tasks fails for good, the block is cancelled and an ExceptionGroup tells why.
+    """
+    settings.require_secret()
+    async with AsyncExitStack() as stack:
+        stores = await open_stores(settings, stack)
+        hub_id = clock.new_short_id(8)
+        admission = Admission(settings)
+        desks = make_desks(settings, hub_id, stores)
+        hub = make_hub(settings, hub_id, stores, desks, admission)
+        await hub.start()
+        stack.push_async_callback(close_within, HUB_STOP_SECONDS, hub.stop)
+        watch_gauges(hub, desks)
+        app = make_app(settings, stores, desks, hub, admission)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(desks.holds.run()),
+                tasks.create_task(desks.policies.keep_fresh(hub.rooms.values)),
+                tasks.create_task(sweep_paces(desks.commands)),
+            ]
+            try:
+                yield WebProcess(app, admission, hub, desks.claims)
+            finally:
+                for task in background:
+                    task.cancel()
+
+
+async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
+    """Connect to both servers; `stack` closes what was opened."""
+    clients = await RedisClients.open(settings.redis_url)
+    stack.push_async_callback(close_within, CLOSE_SECONDS, clients.aclose)
+    await clients.check_server()
+    pool = await open_pool(settings.database_url, size=RECORDS_CONNECTIONS)
+    stack.push_async_callback(close_within, CLOSE_SECONDS, pool.close)
+    scripts = Scripts(clients.commands)
+    await scripts.preload()
+    bus = Bus(clients)
+    stack.push_async_callback(close_within, CLOSE_SECONDS, bus.aclose)
+    redis_clock = RedisClock(clients.commands)
+    await redis_clock.refresh()
+    return Stores(clients, Stock(scripts), RoomStore(scripts), bus, redis_clock, pool)
+
+
+async def close_within(seconds: float, close: Callable[[], Awaitable[object]]) -> None:
+    """Close one thing; what takes longer than `seconds` is left to the end of the process."""
+    try:
+        async with asyncio.timeout(seconds):
+            await close()
+    except TimeoutError:
+        log.warning("close_took_too_long", what=getattr(close, "__qualname__", ""))
+
+
+def make_desks(settings: Settings, hub_id: str, stores: Stores) -> Desks:
+    """The desks, joined: news of a claim goes from the holds' look-up to its room's batcher."""
+    receipts = Receipts(settings.require_secret())
+    holds = HoldTracker(stores.stock, lambda *moved: claims.on_order(*moved))
+    claims = ClaimDesk(hub_id, stores.stock, receipts, holds.of)
+    policies = Policies(stores.rooms)
+    crew = Crew(stores.pool)
+    commands = Commands(
+        settings=settings,
+        clock_port=stores.clock,
+        claims=claims,
+        statuses=OrderStatusDesk(stores.stock, receipts),
+        policies=policies,
+        crew=crew,
+    )
+    return Desks(claims, holds, policies, crew, commands)
+
+
+def make_hub(
+    settings: Settings, hub_id: str, stores: Stores, desks: Desks, admission: Admission
+) -> Hub:
+    """The hub with everybody it has to tell something."""
+
+    def on_gone(viewer: Viewer) -> None:
+        admission.release(viewer.address)
+
+    return Hub(
+        hub_id,
+        Ports(stores.rooms, stores.bus, stores.clock),
+        HubSettings(
+            settings.tick_ms,
+            settings.viewers_per_user_max,
+            settings.ping_seconds,
+            settings.pong_seconds,
+        ),
+        desks.commands.dispatch,
+        on_order=desks.claims.on_order,
+        on_policy=desks.policies.refresh,
+        on_gone=on_gone,
+    )
+
+
+def make_app(
+    settings: Settings, stores: Stores, desks: Desks, hub: Hub, admission: Admission
+) -> Starlette:
+    """All routes."""
+    endpoints = (*host_api.ENDPOINTS, *viewer_api.endpoints(demo=settings.demo))
+    watch = Watch(hub, admission, settings.allowed_origins, desks.prepare)
+    routes: list[BaseRoute] = [
+        WebSocketRoute("/ws/{show_id}", watch.enter),
+        WebSocketRoute("/{path:path}", watch.nowhere),
+        *(endpoint.route() for endpoint in endpoints),
+        openapi_route(endpoints),
+        *make_health(settings, stores, hub, admission).routes(),
+        *Pages(lambda: front.live_shows(stores.pool, 50)).routes(),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(SecurityHeaders)],
+        max_body_size=limits.BODY_BYTES_MAX,
+    )
+    app.state.secret = settings.require_secret()
+    app.state.host_acts = HostActs(stores.pool, stores.stock, stores.rooms, stores.clock)
+    return app
+
+
+def make_health(settings: Settings, stores: Stores, hub: Hub, admission: Admission) -> Health:
+    """What must work for this process to be ready."""
+
+    async def lets_viewers_in() -> None:
+        if admission.draining:
+            raise NotReady("the process is stopping")
+
+    async def feed_is_heard() -> None:
+        now = hub.loop.time()
+        if any(now - room.heard_at > FEED_SILENT_SECONDS for room in hub.rooms.values()):
+            raise NotReady("a room hears nothing from Redis")
+
+    return Health(
+        {
+            "redis": lambda: command(stores.clients.commands, "PING"),
+            "postgresql": lambda: front.answers(stores.pool),
+            "feed": feed_is_heard,
+            "door": lets_viewers_in,
+        },
+        settings.metrics_token.get_secret_value(),
+    )
+
+
+def watch_gauges(hub: Hub, desks: Desks) -> None:
+    """Gauges that are read when somebody scrapes."""
+    metrics.watch_gauge(metrics.viewers, lambda: hub.viewers)
+    metrics.watch_gauge(metrics.rooms, lambda: len(hub.rooms))
+    metrics.watch_gauge(metrics.claims_waiting, lambda: desks.claims.waiting)
+    metrics.watch_gauge(metrics.holds_open, lambda: desks.holds.open)
+
+
+async def sweep_paces(commands: Commands) -> None:
+    """Forget the paces of users long gone, for ever."""
+    while True:
+        await asyncio.sleep(PACES_SWEEP_SECONDS)
+        commands.forget_idle_paces(clock.monotonic_ms())

@@ -1,0 +1,142 @@
+"""The endpoint of `GET /ws/{show_id}`: checks at the door, the handshake, the hand-over.
+
+What is refused before the handshake gets an HTTP status: 400 (a subprotocol we do not speak, a bad
+resume point), 403 (Origin), 404 (no such show), 503 (Redis away). Nothing that needs a token is
+decided here: the first message brings it (server/web/commands.py).
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from server.errors import CLOSES, Refused, StoreUnavailable
+from server.hub.hub import Hub
+from server.hub.room import Room
+from server.hub.viewer import Viewer
+from server.limits import SHOW_ID_PATTERN
+from server.protocol.codec import CODECS, Codec
+from server.telemetry import metrics
+from server.web.admission import Admission, origin_allowed
+from server.web.asgi_viewer import serve_over_asgi
+from server.web.door import HAND_OVER
+from server.web.endpoint import error_response
+
+log = structlog.get_logger()
+
+ENTER_SECONDS: Final = 4.0  # for what Redis must tell before a viewer may enter
+_SHOW_ID: Final = re.compile(SHOW_ID_PATTERN.removesuffix("$") + r"\Z")
+_RESUME: Final = re.compile(r"([0-9]{1,15})\.([0-9]{1,15})\Z")
+
+Resume = tuple[int, int]  # event epoch, seq
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The endpoint with what it needs. `prepare` makes a room ready for its first viewer."""
+
+    hub: Hub
+    admission: Admission
+    allowed_origins: tuple[str, ...]
+    prepare: Callable[[Room], Awaitable[None]]
+
+    async def enter(self, websocket: WebSocket) -> None:
+        """One handshake from here to the hand-over."""
+        try:
+            codec, resume = self._read_request(websocket)
+            room = await self._find_room(websocket.path_params["show_id"])
+        except Refused as refused:
+            await self._deny(websocket, refused)
+            return
+        try:
+            await websocket.accept(subprotocol=_spoken(websocket, codec))
+        except WebSocketDisconnect:
+            metrics.handshakes.add("client_gone")
+            return
+        client = websocket.client
+        viewer = Viewer(room, codec, address=client.host if client else "", resume=resume)
+        await self._admit(websocket, viewer)
+
+    async def nowhere(self, websocket: WebSocket) -> None:
+        """A handshake for a path that nothing is at."""
+        await self._deny(websocket, Refused("not_found"))
+
+    def _read_request(self, websocket: WebSocket) -> tuple[Codec, Resume | None]:
+        headers = websocket.headers
+        origins = headers.getlist("origin")
+        if len(origins) > 1 or not origin_allowed(
+            origins[0] if origins else None, headers.get("host", ""), self.allowed_origins
+        ):
+            raise Refused("origin_refused")
+        resume = websocket.query_params.get("resume")
+        return choose_codec(websocket.scope["subprotocols"]), parse_resume(resume)
+
+    async def _find_room(self, show_id: str) -> Room:
+        if not _SHOW_ID.match(show_id):
+            raise Refused("not_found", "No such show")
+        try:
+            async with asyncio.timeout(ENTER_SECONDS):
+                room = await self.hub.room(show_id)
+                if room is not None:
+                    await self.prepare(room)
+        except (StoreUnavailable, TimeoutError):
+            raise Refused("unavailable") from None
+        if room is None:
+            raise Refused("not_found", "No such show")
+        return room
+
+    async def _deny(self, websocket: WebSocket, refused: Refused) -> None:
+        metrics.handshakes.add(refused.error.name)
+        response = error_response(refused)
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # no such extension, or gone
+            await websocket.send_denial_response(response)
+
+    async def _admit(self, websocket: WebSocket, viewer: Viewer) -> None:
+        """Hand over the transport, or serve through ASGI where that is not possible."""
+        hand_over = websocket.scope["extensions"].get(HAND_OVER)
+        if hand_over is None:
+            await self._serve_over_asgi(websocket, viewer)
+        else:
+            metrics.handshakes.add("accepted" if hand_over(viewer) else "client_gone")
+
+    async def _serve_over_asgi(self, websocket: WebSocket, viewer: Viewer) -> None:
+        """Without our door nobody has counted the viewer in yet."""
+        reason = self.admission.admit(viewer.address)
+        metrics.handshakes.add(reason or "accepted")
+        if reason:
+            await websocket.close(CLOSES["overloaded"].code, reason)
+        else:
+            await serve_over_asgi(websocket, viewer)
+
+
+def choose_codec(offered: Sequence[str]) -> Codec:
+    """The first of the client's subprotocols that we speak; JSON when it offers none.
+
+    Raises Refused(malformed) when it offers only others.
+    """
+    for name in offered:
+        if name in CODECS:
+            return CODECS[name]
+    if offered:
+        raise Refused("malformed", "None of the subprotocols is spoken here")
+    return CODECS[None]
+
+
+def parse_resume(text: str | None) -> Resume | None:
+    """`epoch.seq` of the last event a client has. Raises Refused(bad_field)."""
+    if text is None:
+        return None
+    found = _RESUME.match(text)
+    if found is None:
+        raise Refused("bad_field", "resume is epoch.seq", field="resume")
+    return int(found[1]), int(found[2])
+
+
+def _spoken(websocket: WebSocket, codec: Codec) -> str | None:
+    """The subprotocol to name in the answer: only one that was offered."""
+    return codec.subprotocol if websocket.scope["subprotocols"] else None
