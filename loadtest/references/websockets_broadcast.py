@@ -1,0 +1,30 @@
+"""Reference: `websockets.broadcast` on uvloop, no compression, no pings."""
+
+import sys
+
+import uvloop
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+VIEWERS: set[ServerConnection] = set()
+
+
+async def viewer(connection: ServerConnection) -> None:
+    """Keep one connection; what it sends goes to all."""
+    VIEWERS.add(connection)
+    try:
+        async for message in connection:
+            broadcast(VIEWERS, message)
+    finally:
+        VIEWERS.discard(connection)
+
+
+async def main(port: int) -> None:
+    """Serve until killed."""
+    async with serve(
+        viewer, "127.0.0.1", port, compression=None, ping_interval=None, backlog=4096
+    ) as server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(int(sys.argv[1])))

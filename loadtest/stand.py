@@ -1,0 +1,185 @@
+"""A whole livesale for a benchmark: Valkey, PostgreSQL, the web process and the order worker.
+
+Real processes with the settings of production, except where a benchmark passes its own; all data
+in a temporary directory. Everything started here is ended here, by pid.
+"""
+
+import asyncio
+import http.client
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import jwt
+
+from loadtest import process
+from server.embedded import binaries, place
+from server.embedded.postgres import PostgresServer
+from server.embedded.valkey import ValkeyServer
+from server.store import keys
+
+HOST = "bench-host"
+TOKEN_SECONDS = 3600
+READY_SECONDS = 30.0
+ROOMY: Mapping[str, str] = {  # one address and one loader stand for a whole audience
+    "LIVESALE_VIEWERS_PER_ADDRESS_MAX": "20000",
+    "LIVESALE_JOINS_PER_SECOND_MAX": "100000",
+    "LIVESALE_CLAIMS_PER_SECOND": "100000",
+    "LIVESALE_DRAIN_SECONDS": "0",
+    "LIVESALE_LOG_LEVEL": "warning",
+}
+
+
+class Stand:
+    """Handles on what runs. `web` and `worker` are None until started."""
+
+    def __init__(self, folder: Path, valkey: ValkeyServer, postgres: PostgresServer) -> None:
+        self.folder = folder
+        self.valkey = valkey
+        self.postgres = postgres
+        self.web: process.Process | None = None
+        self.worker: process.Process | None = None
+        self.port = process.free_port()
+        self.secret = os.urandom(24).hex()
+        self.show_id = ""
+
+    @property
+    def bus_channel(self) -> str:
+        """The show's sharded Pub/Sub channel."""
+        return keys.bus_channel(self.show_id)
+
+    @property
+    def order_stream(self) -> str:
+        """Key of the show's order stream."""
+        return keys.orders(self.show_id)
+
+    def token(self, role: str, user: str) -> str:
+        """A signed token as `livesale token` makes it."""
+        now = int(time.time())
+        claims = {"sub": user, "name": user[:24], "role": role, "show": self.show_id or "*"}
+        claims |= {"aud": "livesale", "iat": now, "exp": now + TOKEN_SECONDS}  # type: ignore[dict-item]
+        return jwt.encode(claims, self.secret, "HS256")
+
+    def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """What web and worker are started with."""
+        return {
+            **os.environ,
+            **ROOMY,
+            "REDIS_URL": self.valkey.url,
+            "DATABASE_URL": self.postgres.url(),
+            "LIVESALE_SECRET": self.secret,
+            "PORT": str(self.port),
+            **settings,
+        }
+
+    async def start_web(self, *, core: int | None = None, **settings: str) -> process.Process:
+        """Start the web process (it makes the tables) and wait until it is ready.
+
+        Settings are LIVESALE_ names.
+        """
+        log = self.folder / "web.log"
+        self.web = self._start("web", log, core, settings)
+        await process.listening(self.web, self.port)
+        return self.web
+
+    def start_worker(self, *, core: int | None = None, **settings: str) -> process.Process:
+        """Start the order worker; it takes up shows by itself."""
+        self.worker = self._start("worker", self.folder / "worker.log", core, settings)
+        return self.worker
+
+    def _start(
+        self, name: str, log: Path, core: int | None, settings: Mapping[str, str]
+    ) -> process.Process:
+        return process.start(
+            name,
+            [sys.executable, "-m", "server.cli", name],
+            log=log,
+            core=core,
+            environment=self.environment(settings),
+        )
+
+    async def call(self, method: str, path: str, body: object = None) -> Any:
+        """One host API call. Raises RuntimeError on any status but 2xx."""
+        return await asyncio.to_thread(self._call, method, path, body)
+
+    def _call(self, method: str, path: str, body: object) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            head = {"Authorization": f"Bearer {self.token('host', HOST)}"}
+            head["Content-Type"] = "application/json"
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, head)
+            answer = connection.getresponse()
+            text = answer.read()
+            if not 200 <= answer.status < 300:
+                raise RuntimeError(f"{method} {path}: {answer.status} {text.decode()[:300]}")
+            return json.loads(text) if text else None
+        finally:
+            connection.close()
+
+    async def open_show(self) -> str:
+        """Create a show and start it; its id."""
+        show = await self.call("POST", "/api/shows", {"title": "bench"})
+        self.show_id = show["show"]
+        await self.call("POST", f"/api/shows/{self.show_id}/start")
+        return self.show_id
+
+    async def open_sale(self, units: int, limit: int) -> int:
+        """A product with one sku and an open flash sale of `units` of it; the sale's id."""
+        api = f"/api/shows/{self.show_id}"
+        sku = {"title": "bench", "price": 9900, "currency": "CNY", "inventory": units}
+        product = await self.call("POST", f"{api}/products", {"title": "bench", "skus": [sku]})
+        terms = {"sku": product["skus"][0]["sku"], "price": 990, "units": units}
+        terms |= {"limit_per_buyer": limit, "countdown_s": 0, "duration_s": 1200, "start": "now"}
+        return int((await self.call("POST", f"{api}/sales", terms))["sale"])
+
+
+@asynccontextmanager
+async def valkey_alone() -> AsyncIterator[ValkeyServer]:
+    """A Valkey with its append-only file and nothing else; stopped and removed at the end."""
+    folder = place.new_socket_directory()
+    async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        binary = binaries.choose_valkey(os.get_exec_path())
+        valkey = ValkeyServer(binary, folder / "valkey", folder)
+        await valkey.start()
+        stack.push_async_callback(valkey.stop)
+        yield valkey
+
+
+@asynccontextmanager
+async def stand() -> AsyncIterator[Stand]:
+    """Valkey and an empty PostgreSQL running; stopped and removed at the end, whatever ran."""
+    async with AsyncExitStack() as stack:
+        valkey = await stack.enter_async_context(valkey_alone())
+        folder = valkey.socket.parent
+        postgres = _postgres(folder, os.get_exec_path())
+        await postgres.start()
+        stack.push_async_callback(postgres.stop)
+        running = Stand(folder, valkey, postgres)
+        stack.push_async_callback(_stop_ours, running)
+        yield running
+
+
+def _postgres(folder: Path, search: list[str]) -> PostgresServer:
+    account = place.account_for_postgres()
+    binary = place.reachable_binary(binaries.choose_postgres(search), account)
+    return PostgresServer(
+        binary,
+        folder / "postgres-data",
+        folder / "postgres",
+        log=folder / "postgres.log",
+        account=account,
+    )
+
+
+async def _stop_ours(running: Stand) -> None:
+    for child in (running.web, running.worker):
+        if child is not None:
+            await process.stop(child)

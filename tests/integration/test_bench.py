@@ -1,0 +1,80 @@
+"""Every benchmark runs and prints the figures it promises. Their numbers are not looked at."""
+
+import asyncio
+import json
+import shutil
+import sys
+from typing import Any
+
+import pytest
+
+pytest.importorskip("psutil", reason="the extra `bench` is not installed")
+
+MACHINE = {"cpu", "cores", "system", "python", "load_average", "packages"}
+FIGURES = {
+    "fanout": {
+        "cpu_us_per_frame",
+        "user_cpu_us_per_frame",
+        "websockets_cpu_us_per_frame",
+        "picows_cpu_us_per_frame",
+        "starlette_cpu_us_per_frame",
+        "ratio_to_websockets",
+        "ratio_to_picows",
+        "rss_kb_per_viewer",
+        "cpu_us_per_join",  # these two by the benchmark `joins`, which is a part of it
+    },
+    "claim": {
+        "accepted_per_s",
+        "sold_out_per_s",
+        "server_cpu_us_per_accepted",
+        "hub_cpu_us_per_claim",
+        "web_cpu_us_per_accepted",
+        "worker_cpu_us_per_accepted",
+        "redis_cpu_us_per_accepted",
+        "postgres_cpu_us_per_accepted",
+        "loader_cpu_us_per_accepted",
+        "confirm_p99_ms",
+        "stale_p99_ms",
+    },
+    "orders": {"persisted_per_s", "worker_cpu_us_per_order", "postgres_cpu_us_per_order"},
+    "script": {"redis_us_accept_1", "redis_us_known_128", "call_us_sold_out_512"},
+}
+
+
+async def livesale_bench(*arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of `livesale bench ...`."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "server.cli", "bench", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+async def test_bench_in_quick_mode_prints_one_object_with_its_figures(name: str) -> None:
+    status, out, err = await livesale_bench(name, "--json", "--quick")
+    assert status == 0, err
+    printed: dict[str, Any] = json.loads(out)
+    wanted = FIGURES[name]
+    if name == "fanout" and shutil.which("cc"):
+        wanted = wanted | {"floor_cpu_us_per_frame", "ratio_to_floor"}
+    assert printed["bench"] == name
+    assert wanted <= printed["figures"].keys()
+    assert all(isinstance(value, float) for value in printed["figures"].values())
+    assert printed["machine"].keys() >= MACHINE
+
+
+async def test_bench_list_names_every_benchmark() -> None:
+    status, out, _ = await livesale_bench("list")
+    assert status == 0
+    assert set(out.split()) == {*FIGURES, "joins"}
+
+
+async def test_bench_of_an_unknown_name_is_a_usage_error() -> None:
+    status, out, err = await livesale_bench("nonsense")
+    assert status == 2
+    assert out == ""
+    assert "nonsense" in err
