@@ -11,8 +11,8 @@ HEADER_BYTES_MAX: Final = 16 * 1024  # request head; above it 431 and close
 HEADER_COUNT_MAX: Final = 100  # above it 431; below websockets' own 128
 HEADER_SECONDS: Final = 8.0  # a request head must be complete by then, else 408 and close
 EARLY_BYTES_MAX: Final = 4 * 1024  # bytes a client may send before the hand-over; above it 1009
-HELLO_SECONDS: Final = 10.0  # unused by anonymous viewers; a command that needs a token refuses
 CLOSE_SECONDS: Final = 5.0  # from our close frame to abort()
+STALL_SECONDS: Final = 60.0  # an HTTP answer that is not read for so long is cut off
 URL_BYTES_MAX: Final = 2 * 1024
 
 # --- Frames from viewers ---------------------------------------------------------------------
@@ -21,7 +21,7 @@ FRAGMENTS_MAX: Final = 16  # frames of one message; above it close 1009
 STRIKES_MAX: Final = 10  # malformed commands on one connection before close 4400
 COMMANDS_IN_FLIGHT_MAX: Final = 32  # unanswered commands of one viewer; above it reading pauses
 MESSAGES_PER_TURN_MAX: Final = 64  # messages of one viewer in one loop turn; the rest wait
-PINGS_PER_SECOND_MAX: Final = 10  # client pings; above it close 4429
+FRAMES_PER_SECOND_MAX: Final = 200  # commands, pings and pongs of one viewer; above it 4429
 WRITE_BUFFER_BYTES_MAX: Final = 64 * 1024  # own replies waiting for a viewer; above it close 4408
 
 # --- Commands --------------------------------------------------------------------------------
@@ -69,6 +69,8 @@ URL_CHARS_MAX: Final = 1_024
 COMMENTARY_CHARS_MAX: Final = 500
 PRODUCTS_MAX: Final = 100  # products in one show's run-list
 SKUS_PER_PRODUCT_MAX: Final = 50
+SKUS_PER_SHOW_MAX: Final = 300  # every welcome carries the whole run-list
+SALES_PER_SHOW_MAX: Final = 200  # and the terms and stock of every sale that was started
 PRICE_MINOR_MAX: Final = 10_000_000_00
 UNITS_MAX: Final = 1_000_000  # units of one sale, and of one restock
 COUNTDOWN_S_MAX: Final = 300
@@ -80,10 +82,13 @@ MUTE_SECONDS_MAX: Final = 7 * 24 * 3600
 WORDS_MAX: Final = 2_000
 WORD_CHARS_MAX: Final = 40
 BODY_BYTES_MAX: Final = 64 * 1024  # HTTP request body
+# That of a full word list: six bytes a character (\uXXXX), quotes, a comma and a blank each.
+POLICY_BYTES_MAX: Final = WORDS_MAX * (WORD_CHARS_MAX * 6 + 4) + 1024
 
 # A whole worst-case command must fit: a token is the longest field, chat may be 4 bytes a char.
 assert TOKEN_CHARS_MAX + 256 < COMMAND_BYTES_MAX
 assert CHAT_CHARS_MAX * 4 + 256 < COMMAND_BYTES_MAX
+assert FRAMES_PER_SECOND_MAX < 0xFF  # a viewer counts them in one byte
 assert RESUME_EVENTS_MAX < HISTORY_EVENTS_MAX
 assert CLAIM_BATCH_MAX <= WORKER_BATCH_CLAIMS_MAX
 assert CHAT_LINES_PER_TICK_MAX <= CHAT_PUBLISH_PER_TICK_MAX

@@ -22,11 +22,12 @@ class ProductActs:
             return await _details(act)
 
     async def create(self, identity: Identity, show_id: str, body: CreateProduct) -> ProductDetail:
-        """A product with its skus, at the end of the run-list."""
+        """A product with its skus, at the end of the run-list. Raises Refused(conflict)."""
         async with self._desk.act(identity, show_id) as act:
             if await products.count_products(act.conn, show_id) >= limits.PRODUCTS_MAX:
                 raise Refused("conflict", f"A show has at most {limits.PRODUCTS_MAX} products")
             made = await products.insert_product(act.conn, show_id, body.title, body.image_url)
+            await _require_room(act, made, len(body.skus))
             for sku in body.skus:
                 await _insert_sku(act, made, sku)
             await self._changed(act, "add_product", {"product": made, "title": body.title})
@@ -60,11 +61,7 @@ class ProductActs:
         async with self._desk.act(identity, show_id) as act:
             if await products.get_product(act.conn, show_id, product_id) is None:
                 raise Refused("not_found", "No such product")
-            count = await products.count_skus(act.conn, show_id, product_id)
-            if count >= limits.SKUS_PER_PRODUCT_MAX:
-                raise Refused(
-                    "conflict", f"A product has at most {limits.SKUS_PER_PRODUCT_MAX} skus"
-                )
+            await _require_room(act, product_id, 1)
             row = await _insert_sku(act, product_id, body)
             await self._changed(act, "add_sku", {"sku": row.sku_id, "title": row.title})
         await self._desk.apply(self._desk.projector.project_show(show_id))
@@ -118,6 +115,15 @@ class ProductActs:
     async def _changed(self, act: Act, action: str, detail: dict[str, object]) -> None:
         await shows.raise_revision(act.conn, act.show.show_id)
         await act.note(action, detail)
+
+
+async def _require_room(act: Act, product_id: int, more: int) -> None:
+    """`more` skus still fit the product and the show. Raises Refused(conflict)."""
+    of_show, of_product = await products.count_skus(act.conn, act.show.show_id, product_id)
+    if of_product + more > limits.SKUS_PER_PRODUCT_MAX:
+        raise Refused("conflict", f"A product has at most {limits.SKUS_PER_PRODUCT_MAX} skus")
+    if of_show + more > limits.SKUS_PER_SHOW_MAX:
+        raise Refused("conflict", f"A show has at most {limits.SKUS_PER_SHOW_MAX} skus")
 
 
 async def _insert_sku(act: Act, product_id: int, sku: CreateSku) -> SkuRow:

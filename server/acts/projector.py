@@ -114,31 +114,31 @@ class Projector:
         return answer != "missing"
 
     async def _take_the_rest(self, sale: SaleRow) -> None:
-        await self.apply_gives(sale.sale_id)
+        await self.apply_gives(sale.show_id, sale.sale_id)
         act = closing_id(sale.sale_id).bytes
         taken = await self._stock.take(sale.show_id, sale.sale_id, act, None, close=True)
         log.info("sale_closing", show_id=sale.show_id, sale=sale.sale_id, units=taken.units)
 
     # --- Units --------------------------------------------------------------------------------
 
-    async def apply_gives(self, sale_id: int | None = None) -> int:
-        """Apply gives that are committed and not yet in Redis, of one sale or of all; how many.
+    async def apply_gives(self, show_id: str, sale_id: int | None = None) -> int:
+        """Apply a show's gives that are committed and not yet in Redis, of one sale or of all; how
+        many.
 
         Nobody can claim what comes back to a sale that is over: it goes on to the inventory.
+        Raises Refused(stock_rebuilding) while the show is halted.
         """
         async with acquire(self._pool) as conn:
-            rows = await sales.gives_to_apply(conn, sale_id, limits.GIVE_BATCH_MAX)
-        applied: list[str] = []
-        for show_id in dict.fromkeys(row.show_id for row in rows):
-            mine = [row for row in rows if row.show_id == show_id]
-            answers = await self._stock.give_batch(show_id, [_give(row) for row in mine])
-            done = [row for row, answer in zip(mine, answers, strict=True) if answer]
-            await self._take_after_the_end(show_id, done)
-            applied += [row.give_id for row in done]
-        if applied:
+            rows = await sales.gives_to_apply(conn, show_id, sale_id, limits.GIVE_BATCH_MAX)
+        if not rows:
+            return 0
+        answers = await self._stock.give_batch(show_id, [_give(row) for row in rows])
+        done = [row for row, answer in zip(rows, answers, strict=True) if answer]
+        await self._take_after_the_end(show_id, done)
+        if done:
             async with acquire(self._pool) as conn:
-                await sales.gives_applied(conn, applied)
-        return len(applied)
+                await sales.gives_applied(conn, [row.give_id for row in done])
+        return len(done)
 
     async def _take_after_the_end(self, show_id: str, gives: list[GiveRow]) -> None:
         for sale_id, give_id in {row.pool_id: row.give_id for row in gives if row.closed}.items():
@@ -182,11 +182,12 @@ class Projector:
         async with acquire(self._pool) as conn:
             show_ids = await shows.shows_to_project(conn, SWEEP_ROWS)
             sale_ids = await sales.sales_to_project(conn, SWEEP_ROWS)
+            giving = await sales.shows_with_gives(conn, SWEEP_ROWS)
             lowerings = await sales.pending_lowerings(conn, LOWERING_AFTER_S, SWEEP_ROWS)
         work = _Work()
         await work.each(self.project_show, ((show_id,) for show_id in show_ids))
         await work.each(self.project_sale, ((sale_id,) for sale_id in sale_ids))
-        await work.each(self.apply_gives, [(None,)])
+        await work.each(self.apply_gives, ((show_id,) for show_id in giving))
         await work.each(
             self.decide_lowering, ((w.show_id, w.sale_id, w.act_id, w.units) for w in lowerings)
         )

@@ -19,9 +19,10 @@ Restocks and lowerings carry the host's `request_id`: a repeat with the same con
 answer, with other content it is refused (conflict).
 """
 
-from typing import Final, Literal
+from typing import Literal
 from uuid import UUID
 
+from server import limits
 from server.acts.desk import Act, Desk, request_act_id
 from server.acts.messages import ChangeUnits, CreateSale, StartSale
 from server.acts.stopping import drop_draft
@@ -40,8 +41,6 @@ from server.records import products, sales
 from server.records.pool import acquire
 from server.records.sales import RequestRow, SaleMoney, SaleRow
 
-SALES_LISTED: Final = 200  # the newest of a show
-
 Kind = Literal["restock", "lower"]
 
 
@@ -52,15 +51,15 @@ class SaleActs:
         self._desk = desk
 
     async def list_all(self, identity: Identity, show_id: str) -> list[SaleView]:
-        """The newest sales of a show."""
+        """All sales of a show, newest first."""
         async with self._desk.reading(identity, show_id, require_moderator) as act:
-            rows = await sales.list_sales(act.conn, show_id, SALES_LISTED)
+            rows = await sales.list_sales(act.conn, show_id)
         return [sale_view(row) for row in rows]
 
     async def stats(self, identity: Identity, show_id: str) -> list[SaleStats]:
         """The books of each sale."""
         async with self._desk.reading(identity, show_id) as act:
-            rows = await sales.list_sales(act.conn, show_id, SALES_LISTED)
+            rows = await sales.list_sales(act.conn, show_id)
             money = await sales.stats(act.conn, show_id)
         return [sale_stats(r, money.get(r.sale_id, SaleMoney(r.sale_id, 0, 0, 0))) for r in rows]
 
@@ -69,12 +68,14 @@ class SaleActs:
     async def create(self, identity: Identity, show_id: str, body: CreateSale) -> SaleView:
         """A sale of units allotted from the sku, started as the body says.
 
-        Raises Refused: not_found (sku), out_of_stock, bad_field (starts_at), and when it is to
-        start now show_not_live or show_paused.
+        Raises Refused: not_found (sku), out_of_stock, bad_field (starts_at), conflict (too many
+        sales), and when it is to start now show_not_live or show_paused.
         """
         async with self._desk.act(identity, show_id) as act:
             if await products.get_sku(act.conn, show_id, body.sku) is None:
                 raise Refused("not_found", "No such sku", field="sku")
+            if await sales.count_sales(act.conn, show_id) >= limits.SALES_PER_SHOW_MAX:
+                raise Refused("conflict", f"A show has at most {limits.SALES_PER_SHOW_MAX} sales")
             await _allot(act, body.sku, body.units)
             sale_id = await _insert(act, body)
             if body.start != "later":
@@ -147,7 +148,7 @@ class SaleActs:
                 self._require_selling(act, sale)
                 await _restock(act, sale, act_id, body.units)
                 await _register(act, act_id, "restock", sale_id, body, "done")
-        await self._desk.apply(self._desk.projector.apply_gives(sale_id))
+        await self._desk.apply(self._desk.projector.apply_gives(show_id, sale_id))
         return _answer("restock", sale_id, body)
 
     async def lower(

@@ -63,7 +63,7 @@ def fault_of(take: Take) -> str:
         return "quantity out of range"
     if take.kind != KIND_CLAIM:
         return "unknown kind"
-    if not 1 <= len(take.buyer) <= limits.USER_ID_CHARS_MAX or not take.buyer.isprintable():
+    if not 1 <= len(take.buyer) <= limits.USER_ID_CHARS_MAX or "\0" in take.buyer:
         return "buyer id not valid"
     if not 0 <= take.price < _INT8:
         return "price out of range"

@@ -47,8 +47,9 @@ class Holds:
         return len(self._since)
 
     def add(self, buyer: str, claim_id: str, now_ms: float) -> None:
-        """A hold was told to its buyer at `now_ms` (monotonic)."""
-        self._since[buyer, claim_id] = now_ms
+        """A hold was told to its buyer at `now_ms` (monotonic). Told again it is no younger, or it
+        would keep those behind it from being looked up."""
+        self._since.setdefault((buyer, claim_id), now_ms)
 
     def has(self, buyer: str, claim_id: str) -> bool:
         """Is this hold still open?"""

@@ -1,8 +1,8 @@
 """`livesale audit`: every unit, every claim and every order accounted for, also while selling.
 
 Reads Redis and PostgreSQL, writes nothing. The order of reading is what makes it exact
-(server/orders/conservation.py): what viewers see, one cut of Redis, one snapshot of the books,
-then what Redis remembers of each claim.
+(server/orders/conservation.py): what Redis must have, what viewers see, one cut of Redis, one
+snapshot of the books, then what Redis remembers of each claim.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any, Final
 from server.config import Settings
 from server.errors import Misconfigured, RecordsUnavailable, StoreUnavailable
 from server.orders.conservation import ClaimKey, Comparison, ShowReport
-from server.records.audit import TakeBook, projected_pools, read_books, shows_to_audit
+from server.records.audit import TakeBook, read_books, read_promised, shows_to_audit
 from server.records.pool import Pool, open_pool
 from server.store.client import RedisClients
 from server.store.room import RoomStore
@@ -80,17 +80,18 @@ async def audit_show(clients: RedisClients, pool: Pool, show_id: str) -> ShowRep
     scripts = Scripts(clients.commands)
     stock, room = Stock(scripts), RoomStore(scripts)
     report = ShowReport(show_id)
-    projected = await projected_pools(pool, show_id)
+    promised = await read_promised(pool, show_id)
     before = await room.snapshot(show_id)
-    cut = await stock.audit_cut(show_id, projected)
+    cut = await stock.audit_cut(show_id, list(promised.pools))
     after = await room.snapshot(show_id)
     books = await read_books(pool, show_id)
     if cut is None or before is None or after is None:
-        if projected:
+        if promised.pools:
             report.add("show_missing", "Redis has lost the show")
         return report
     comparison = Comparison(report, cut, books)
-    comparison.check_show(projected)
+    comparison.check_show()
+    comparison.check_promised(promised)
     comparison.check_pools()
     comparison.check_viewers(before.state, after.state)
     await _check_claims(stock, show_id, comparison)

@@ -41,6 +41,9 @@ class Closer:
             except (StoreUnavailable, RecordsUnavailable) as outage:
                 pause_ms = backoff.next_ms()
                 log.warning("closer_backs_off", reason=str(outage), pause_ms=pause_ms)
+            except Exception:  # orders must go on being stored by this process, whatever this is
+                pause_ms = backoff.next_ms()
+                log.exception("closer_failed", pause_ms=pause_ms)
             await wait_for(stopping, pause_ms)
 
     async def round(self) -> None:

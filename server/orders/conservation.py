@@ -18,7 +18,8 @@ from typing import Any
 from server.domain.claim import KIND_CLAIM, Take
 from server.domain.order import counter_of
 from server.protocol.messages import ClaimState
-from server.records.audit import PoolBook, ShowBooks, TakeBook
+from server.records.audit import PoolBook, Promised, ShowBooks, TakeBook
+from server.store.packing import claim_id_text
 from server.store.types import AuditCut, PoolCut, RememberedClaim
 
 ClaimKey = tuple[str, bytes]
@@ -72,16 +73,10 @@ class ShowReport:
         return {**asdict(self), "ok": not self.problems}
 
 
-def claim_text(claim_id: bytes) -> str:
-    """Canonical text of a claim's 16 bytes."""
-    h = claim_id.hex()
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
-
-
 def _where(take: TakeBook | Take) -> dict[str, Any]:
     order_id = take.order_id if isinstance(take, TakeBook) else 0
     where = {"pool": take.pool, "seq": take.seq, "buyer": take.buyer, "order_id": order_id}
-    return {**where, "claim_id": claim_text(take.claim_id) if take.claim_id else ""}
+    return {**where, "claim_id": claim_id_text(take.claim_id) if take.claim_id else ""}
 
 
 class Comparison:
@@ -109,8 +104,8 @@ class Comparison:
 
     # --- The show as a whole ------------------------------------------------------------------
 
-    def check_show(self, projected: Iterable[int]) -> None:
-        """Epoch, gate, and that Redis has the pools that `projected` names."""
+    def check_show(self) -> None:
+        """Epoch, gate, and what the books say of the show as a whole."""
         report, cut, books = self.report, self.cut, self.books
         report.epoch = cut.epoch
         report.orders = sum(row.kind == "order" for row in books.takes)
@@ -123,11 +118,22 @@ class Comparison:
         for entry in cut.pending:
             if entry.fault:
                 report.add("unreadable", f"stream entry {entry.entry_id}: {entry.fault}")
-        for pool in sorted(set(projected) - cut.pools.keys()):
-            report.add("pool_missing", f"Redis has lost pool {pool}", pool=pool)
         for pool in sorted(cut.pools.keys() - books.pools.keys()):
             report.add("pool_unknown", f"the books have no pool {pool}", pool=pool)
         self._check_buyers_and_skus()
+
+    def check_promised(self, promised: Promised) -> None:
+        """Redis has forgotten nothing that the books had before the cut."""
+        for pool, (epoch, seq) in sorted(promised.pools.items()):
+            cut = self.cut.pools.get(pool)
+            if cut is None:
+                self.report.add("pool_missing", f"Redis has lost pool {pool}", pool=pool)
+            elif epoch == self.cut.epoch and cut.seq < seq:
+                detail = f"pool {pool}: Redis went back to take {cut.seq}, the books have {seq}"
+                self.report.add("went_back", detail, pool=pool, seq=seq)
+        for give_id in promised.gives:
+            if give_id not in self.cut.applied:
+                self.report.add("give_lost", f"Redis has forgotten give {give_id}")
 
     def _check_buyers_and_skus(self) -> None:
         for row in self.books.wrong_buyers:
@@ -307,9 +313,8 @@ class Comparison:
 
     def check_origin(self, row: TakeBook) -> None:
         """To be called for an order whose claim Redis does not remember."""
-        detail = (
-            f"order {row.order_id} of {row.buyer} has no accepted claim {claim_text(row.claim_id)}"
-        )
+        claim = claim_id_text(row.claim_id)
+        detail = f"order {row.order_id} of {row.buyer} has no accepted claim {claim}"
         self.report.add("order_without_claim", detail, **_where(row))
 
     # --- What viewers see ---------------------------------------------------------------------

@@ -51,7 +51,7 @@ RECLAIM_IDLE_MS: Final = 10_000
 HALTED_RETRY_MS: Final = 5_000
 FAILED_RETRY_MS: Final = 5_000
 DISCOVER_MS: Final = 500
-ENDED_EVERY_MS: Final = 5_000  # how often ended shows are asked for a backlog
+QUIET_EVERY_MS: Final = 5_000  # how often shows without a running sale are asked for a backlog
 ENDED_DAYS: Final = 7
 
 
@@ -72,18 +72,19 @@ class ShowConsumer:
 
     def __init__(self, show_id: str, tools: Tools) -> None:
         self.show_id = show_id
-        self.leaving = False  # the show is over: end once everything is settled
+        self.leaving = False  # no sale is running: end once everything is settled
         self._tools = tools
         self._stream = OrderStream(show_id, tools.clients, tools.scripts)
         self._reader = BatchReader(self._stream, tools.owner, tools.batch_claims)
         self._backoff = Backoff()
         self._log = log.bind(show_id=show_id, worker=tools.owner)
         self._halted_by = ""
+        self._halting: StockIncident | StreamLost | None = None  # not on record everywhere yet
         self._settled_all = False
         self._confirming: asyncio.Task[None] | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Consume until `stopping` is set, or the show is over and everything is settled."""
+        """Consume until `stopping` is set, or no sale is running and everything is settled."""
         try:
             while not (stopping.is_set() or self._settled_all):
                 await wait_for(stopping, await self._turn(stopping))
@@ -92,6 +93,9 @@ class ShowConsumer:
 
     async def _turn(self, stopping: asyncio.Event) -> int:
         """Consume while the lease lasts; ms to wait before asking for it again."""
+        if self._halting is not None:  # Redis tells of a lost entry or group only once
+            await self._halt(self._halting)
+            return HALTED_RETRY_MS
         try:
             async with lease.hold(self._stream, self._tools.owner) as held:
                 if held.held:
@@ -223,6 +227,7 @@ class ShowConsumer:
 
     async def _halt(self, incident: StockIncident | StreamLost) -> None:
         """Close the gate for good and stop storing, until somebody reconciles the stock."""
+        self._halting = incident
         kind = incident.kind if isinstance(incident, StockIncident) else "lost"
         reason = str(incident)
         if reason != self._halted_by:
@@ -232,6 +237,7 @@ class ShowConsumer:
         try:
             await gate.close_for_rebuilding(self._tools.scripts, self.show_id)
             await orders.halt(self._tools.pool, self.show_id, reason)
+            self._halting = None
         except (StoreUnavailable, RecordsUnavailable) as outage:
             self._log.warning("halt_incomplete", reason=str(outage))
 
@@ -251,7 +257,7 @@ class OrderWorker:
         self._tools = tools
         self._running: dict[str, tuple[ShowConsumer, asyncio.Task[None]]] = {}
         self._backoff = Backoff()
-        self._ended_due = 0.0  # monotonic ms
+        self._quiet_due = 0.0  # monotonic ms
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set; then every consumer finishes the batch in hand."""
@@ -267,15 +273,15 @@ class OrderWorker:
                 await wait_for(stopping, pause_ms)
 
     async def _look(self, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
-        """Start consumers for new shows, let those of ended ones go."""
+        """Start consumers for shows that sell, let the others go: each holds a connection."""
         self._running = {s: pair for s, pair in self._running.items() if not pair[1].done()}
         metrics.shows.set(len(self._running))
         shows = await orders.shows_with_work(self._tools.pool, ENDED_DAYS)
         for show_id, (consumer, _) in self._running.items():
             consumer.leaving = not shows.get(show_id, False)
         idle = [show_id for show_id in shows if show_id not in self._running]
-        if due := clock.monotonic_ms() >= self._ended_due:
-            self._ended_due = clock.monotonic_ms() + ENDED_EVERY_MS
+        if due := clock.monotonic_ms() >= self._quiet_due:
+            self._quiet_due = clock.monotonic_ms() + QUIET_EVERY_MS
         for show_id in idle:
             if shows[show_id] or (due and await self._has_backlog(show_id)):
                 consumer = ShowConsumer(show_id, self._tools)

@@ -77,6 +77,17 @@ class SkuBook(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Promised:
+    """What came from Redis, or was seen there, before it was cut: it cannot be behind that.
+
+    `pools`: pool -> (epoch, seq) of its newest take in the books. `gives`: applied in Redis.
+    """
+
+    pools: dict[int, tuple[int, int]]
+    gives: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ShowBooks:
     """Everything the books say about a show's stock at one instant."""
 
@@ -95,10 +106,15 @@ async def shows_to_audit(pool: Pool, show_id: str | None) -> list[str]:
         return [row["show_id"] for row in await connection.fetch(SQL["shows"], show_id)]
 
 
-async def projected_pools(pool: Pool, show_id: str) -> list[int]:
-    """Pools that Redis must know from now on."""
+async def read_promised(pool: Pool, show_id: str) -> Promised:
+    """What Redis must have from now on."""
     async with acquire(pool) as connection:
-        return [row["sale_id"] for row in await connection.fetch(SQL["projected_pools"], show_id)]
+        pools = await connection.fetch(SQL["projected_pools"], show_id)
+        gives = await connection.fetch(SQL["applied_gives"], show_id)
+    return Promised(
+        pools={row["sale_id"]: (row["epoch"], row["taken_seq"]) for row in pools},
+        gives=[row["give_id"] for row in gives],
+    )
 
 
 async def read_books(pool: Pool, show_id: str) -> ShowBooks:

@@ -315,7 +315,7 @@ def _uuids(claim_ids: Iterable[bytes]) -> list[uuid.UUID]:
 
 def _storable(buyer: str) -> bool:
     """Whether PostgreSQL can hold the text at all (a faulty take is ruled dead later)."""
-    return "\0" not in buyer and buyer.isprintable()
+    return "\0" not in buyer
 
 
 def _fate(row: asyncpg.Record, take: Take) -> Fate | None:
@@ -355,7 +355,7 @@ async def halt(pool: Pool, show_id: str, reason: str) -> None:
 
 
 async def shows_with_work(pool: Pool, ended_days: int) -> dict[str, bool]:
-    """Shows whose order stream may fill (True), and those ended in the last days (False)."""
+    """Shows with a running sale (True), and those that had one and may have a backlog (False)."""
     async with acquire(pool) as connection:
         rows = await connection.fetch(SQL["shows_with_work"], ended_days)
     return {row["show_id"]: row["active"] for row in rows}
@@ -394,6 +394,16 @@ async def list_orders(
     async with acquire(pool) as connection:
         rows = await connection.fetch(SQL["list_orders"], show_id, buyer, status, after, limit)
     return [OrderRow(**{**row, "claim_id": str(row["claim_id"])}) for row in rows]
+
+
+async def newest_orders(pool: Pool, show_id: str, buyer: str, limit: int) -> list[OrderRow]:
+    """A buyer's newest orders in a show, newest first, at most `limit`."""
+    async with acquire(pool) as connection:
+        after = await connection.fetchval(SQL["before_newest"], show_id, buyer, limit)
+    if after is None:
+        return []
+    rows = await list_orders(pool, show_id, buyer=buyer, after=after, limit=limit)
+    return rows[::-1]
 
 
 async def export_orders(pool: Pool, show_id: str) -> AsyncIterator[list[OrderRow]]:

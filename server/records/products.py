@@ -61,9 +61,10 @@ async def set_run_list(conn: Connection, show_id: str, product_ids: list[int]) -
     await conn.execute(_SQL["set_run_list"], show_id, product_ids)
 
 
-async def count_skus(conn: Connection, show_id: str, product_id: int) -> int:
-    count: int = await conn.fetchval(_SQL["count_skus"], show_id, product_id)
-    return count
+async def count_skus(conn: Connection, show_id: str, product_id: int) -> tuple[int, int]:
+    """How many skus the show has, and how many of them are of this product."""
+    (counts,) = await conn.fetch(_SQL["count_skus"], show_id, product_id)
+    return counts[0], counts[1]
 
 
 async def insert_sku(

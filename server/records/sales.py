@@ -53,7 +53,6 @@ class GiveRow(NamedTuple):
     """Units on their way back to a pool in Redis. `closed`: its sale is over or closing."""
 
     give_id: str
-    show_id: str
     pool_id: int
     units: int
     buyer: str | None
@@ -127,9 +126,15 @@ async def lock_sale(conn: Connection, show_id: str, sale_id: int) -> SaleRow | N
     return await get_sale(conn, sale_id)
 
 
-async def list_sales(conn: Connection, show_id: str, limit: int) -> list[SaleRow]:
-    """The newest sales of a show."""
-    ids = [record[0] for record in await conn.fetch(_SQL["sale_ids"], show_id, limit)]
+async def count_sales(conn: Connection, show_id: str) -> int:
+    """How many sales the show has, in whatever status."""
+    count: int = await conn.fetchval(_SQL["count_sales"], show_id)
+    return count
+
+
+async def list_sales(conn: Connection, show_id: str) -> list[SaleRow]:
+    """The sales of a show (at most SALES_PER_SHOW_MAX), newest first."""
+    ids = [record[0] for record in await conn.fetch(_SQL["sale_ids"], show_id)]
     return [SaleRow(*record) for record in await conn.fetch(_SQL["sales_by_id"], ids)]
 
 
@@ -192,9 +197,16 @@ async def note_units(
     await conn.execute(_SQL["insert_ledger"], sale_id, reason, units, give_id)
 
 
-async def gives_to_apply(conn: Connection, sale_id: int | None, limit: int) -> list[GiveRow]:
-    """Gives committed and not yet seen in Redis, oldest first; of one sale or of all."""
-    records = await conn.fetch(_SQL["gives_to_apply"], sale_id, limit)
+async def shows_with_gives(conn: Connection, limit: int) -> list[str]:
+    """Shows that have gives committed and not yet seen in Redis."""
+    return [record[0] for record in await conn.fetch(_SQL["shows_with_gives"], limit)]
+
+
+async def gives_to_apply(
+    conn: Connection, show_id: str, sale_id: int | None, limit: int
+) -> list[GiveRow]:
+    """Such gives of a show, of one sale or of all; oldest first."""
+    records = await conn.fetch(_SQL["gives_to_apply"], show_id, sale_id, limit)
     return [GiveRow(*record) for record in records]
 
 

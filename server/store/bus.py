@@ -25,6 +25,7 @@ from server.store.client import RedisClients, redis_errors
 
 RETRY_MS_MIN: Final = 50
 RETRY_MS_MAX: Final = 2_000
+OPEN_SECONDS: Final = 5.0  # to connect, be greeted and subscribe to all that is wanted
 
 log = structlog.get_logger()
 
@@ -111,10 +112,11 @@ class Bus:
         async with self._lock:
             pubsub = self._clients.new_pubsub()
             self._pubsub = pubsub
-            with redis_errors():
-                await pubsub.connect()  # type: ignore[no-untyped-call]
-                for channels in self._of_show.values():  # one slot each: not in one command
-                    await pubsub.ssubscribe(*channels)
+            with redis_errors():  # a server that accepts and then says nothing must not hold us
+                async with asyncio.timeout(OPEN_SECONDS):
+                    await pubsub.connect()  # type: ignore[no-untyped-call]
+                    for channels in self._of_show.values():  # one slot each: not in one command
+                        await pubsub.ssubscribe(*channels)
 
     async def _disconnect(self) -> None:
         pubsub, self._pubsub = self._pubsub, None

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from server.errors import ERRORS, StoreUnavailable
-from tests.host_stage import Stage, open_stage, request_id, until
+from server.store.gate import close_for_rebuilding
+from tests.host_stage import Stage, open_stage, request_id, show_id_of, until
 
 
 @pytest.fixture
@@ -200,3 +201,19 @@ async def test_sweep_when_one_show_is_broken_then_the_others_are_finished(stage:
 
     await until(finished, 1)
     assert (await stage.ok("GET", broken))["pending"] is True
+
+
+async def test_gives_when_one_show_is_halted_then_the_others_get_theirs(stage: Stage) -> None:
+    halted, fine = await stage.live_show(), await stage.live_show()
+    sales = []
+    for show in (halted, fine):
+        sales.append((show, (await stage.sale(show, await stage.sku(show)))["sale"]))
+    stage.scripts.lost = {"give_batch"}
+    for show, sale in sales:  # the halted show's give is the older one
+        body = {"units": 5, "request_id": request_id()}
+        await stage.ok("POST", f"{show}/sales/{sale}/restock", body)
+    stage.scripts.lost = set()
+    await close_for_rebuilding(stage.scripts, show_id_of(halted))
+    assert await stage.sweep() == 1
+    left = [(await stage.state(show))[f"stock:{sale}"]["left"] for show, sale in sales]
+    assert left == [10, 15]

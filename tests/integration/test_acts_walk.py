@@ -60,12 +60,23 @@ class Walk:
         sale = self.dice.choice(self.sales)
         await self.stage.call("POST", f"{self.show}/sales/{sale}/{verb}")
 
+    async def reprice(self) -> None:
+        sale = self.dice.choice(self.sales)
+        path = f"{self.show}/sales/{sale}/price"
+        await self.stage.call("POST", path, {"price": self.dice.randint(1, 3)})
+
+    async def pause_or_resume(self) -> None:
+        await self.stage.call("POST", f"{self.show}/{self.dice.choice(['pause', 'resume'])}")
+
     async def buy(self) -> None:
         for _ in range(5):
             buyer = f"b{self.dice.randint(1, 5)}"
             sale = self.dice.choice(self.sales)
+            version = (await self.stage.find_sale(self.show, sale))["price_version"]
             try:
-                answer = await self.stage.claim(self.show, sale, buyer, self.dice.randint(1, 3))
+                answer = await self.stage.claim(
+                    self.show, sale, buyer, self.dice.randint(1, 3), version
+                )
             except LivesaleError:
                 return
             if answer.code == 0:
@@ -95,7 +106,7 @@ class Walk:
     async def step(self) -> None:
         acts: list[Callable[[], Awaitable[None]]] = [
             self.units, self.units, self.sale_verb, self.buy, self.buy, self.fault, self.sweep,
-            self.pass_time,
+            self.pass_time, self.reprice, self.pause_or_resume,
         ]  # fmt: skip
         await (self.dice.choice(acts) if self.sales else self.create)()
         if self.dice.random() < 0.1:

@@ -231,6 +231,35 @@ async def test_audit_when_redis_lost_pool_or_show_then_it_says_so(shop: Bookshop
     assert set(await problems(shop)) == {"show_missing"}
 
 
+async def test_audit_when_redis_went_back_then_takes_of_the_host_and_gives_are_missed(
+    shop: Bookshop,
+) -> None:
+    """A Redis that lost its last second balances in itself; the books remember more."""
+    sale = await shop.add_sale(units=10)
+    before: Any = await shop.clients.commands.dump(keys.pool(SHOW, sale))
+    await shop.stock.take(SHOW, sale, uuid.uuid4().bytes, 3, close=False)
+    shop.start()
+    await shop.settled()
+    await shop.stop()
+    assert await problems(shop) == {}
+    await shop.clients.commands.restore(keys.pool(SHOW, sale), 0, before, replace=True)
+    assert (await problems(shop))["went_back"].seq == 1
+
+
+async def test_audit_when_redis_forgot_an_applied_give_then_it_is_named(shop: Bookshop) -> None:
+    sale = await shop.add_sale(units=10)
+    await shop.pool.execute(
+        "INSERT INTO gives (give_id, show_id, pool_id, units, reason, applied_at)"
+        " VALUES ('g1', $1, $2, 4, 'restock', now())",
+        *(SHOW, sale),
+    )
+    await shop.pool.execute("UPDATE pools SET restocked = 4")
+    await shop.pool.execute("UPDATE skus SET inventory = 14, allotted = 14")
+    found = await problems(shop)
+    assert set(found) == {"give_lost"}
+    assert found["give_lost"].detail.endswith("give g1")
+
+
 async def test_audit_when_show_is_halted_then_it_says_why(shop: Bookshop) -> None:
     sale = await shop.add_sale()
     await shop.put(take(sale, 2, "ann"))

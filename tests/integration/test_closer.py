@@ -91,5 +91,27 @@ async def test_run_when_told_to_stop_then_it_ends(shop: Bookshop, closer: Closer
     await asyncio.wait_for(running, 5)
 
 
+async def test_run_when_something_unforeseen_fails_then_it_goes_on(
+    shop: Bookshop, closer: Closer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process also stores orders: a fault here must not end it."""
+    sweep, faults = Projector.sweep, [ValueError("a fault of ours")]
+
+    async def fails_first(projector: Projector) -> int:
+        if faults:
+            raise faults.pop()
+        return await sweep(projector)
+
+    monkeypatch.setattr(Projector, "sweep", fails_first)
+    await shop.add_sale()
+    stopping = asyncio.Event()
+    running = asyncio.create_task(closer.run(stopping))
+    await eventually(lambda: asyncio.sleep(0, not faults))
+    await shop.pool.execute("UPDATE sales SET closes_at_ms = 2")
+    await eventually(lambda: is_closing(shop))
+    stopping.set()
+    await running
+
+
 async def is_closing(shop: Bookshop) -> bool:
     return await status(shop) == "closing"

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from server import limits
 from server.errors import ERRORS
-from tests.host_stage import Stage, open_stage, request_id, until
+from server.orders import audit
+from tests.host_stage import Stage, open_stage, request_id, show_id_of, until
 
 
 @pytest.fixture
@@ -104,6 +106,19 @@ async def test_sale_when_the_inventory_is_too_small_then_nothing_is_made(stage: 
     await stage.ok("PATCH", f"{show}/skus/{sku}", {"inventory": 16})
     await stage.ok("POST", f"{show}/sales", body)
     assert await stage.allotted(sku) == 16
+
+
+async def test_sale_when_the_show_has_the_most_sales_then_no_more(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SALES_PER_SHOW_MAX", 2)
+    show = await stage.live_show()
+    sku = await stage.sku(show)
+    for _ in range(2):
+        await stage.sale(show, sku, start="later")
+    body = {"sku": sku, "price": 1, "units": 1, "limit_per_buyer": 1, "duration_s": 10}
+    assert await stage.refused("POST", f"{show}/sales", body) == "conflict"
+    assert await stage.allotted(sku) == 20
 
 
 async def test_sale_when_the_sku_is_anothers_then_not_found(stage: Stage) -> None:
@@ -310,6 +325,24 @@ async def test_price_when_changed_then_claims_need_the_new_version(stage: Stage)
         "SELECT price_version, price FROM sale_prices WHERE sale_id = $1 ORDER BY 1", sale
     )
     assert [tuple(row) for row in prices] == [(1, 9900), (2, 8800)]
+
+
+async def test_terms_when_they_change_then_the_audit_and_viewers_agree(stage: Stage) -> None:
+    show = await stage.live_show()
+    sku = await stage.sku(show)
+    sale = (await stage.sale(show, sku))["sale"]
+    at = stage.clock.now + 60_000
+    later = (await stage.sale(show, sku, start="at", starts_at=at))["sale"]
+    await stage.ok("POST", f"{show}/sales/{sale}/price", {"price": 1})
+    await stage.ok("PATCH", f"{show}/skus/{sku}", {"price": 2})
+    stage.clock.now = at
+    await stage.timetable.open_due()
+    report = await audit.audit_show(stage.clients, stage.pool, show_id_of(show))
+    assert report.problems == []
+    state = await stage.state(show)
+    assert [state[f"stock:{s}"]["version"] for s in (sale, later)] == [
+        state[f"sale:{s}"]["version"] for s in (sale, later)
+    ]
 
 
 async def test_list_price_when_the_sku_is_repriced_then_the_running_sale_shows_it(

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from server.limits import SKUS_PER_PRODUCT_MAX, SKUS_PER_SHOW_MAX
 from tests.host_stage import Stage, open_stage, request_id, show_id_of, token
 
 
@@ -99,6 +100,20 @@ async def test_products_when_made_then_they_are_on_the_run_list_in_order(stage: 
     assert listed[0]["skus"][0]["price"] == 100
     after = (await stage.ok("GET", f"{show}/products"))["products"]
     assert [(p["title"], p["listed"]) for p in after] == [("杯", True), ("壶", True), ("豆", False)]
+
+
+async def test_products_when_the_show_has_the_most_skus_then_no_more(stage: Stage) -> None:
+    show = await stage.live_show()
+    skus = [{"title": f"{n}", "price": 100, "inventory": 5} for n in range(SKUS_PER_PRODUCT_MAX)]
+    for n in range(SKUS_PER_SHOW_MAX // SKUS_PER_PRODUCT_MAX):
+        await stage.ok("POST", f"{show}/products", {"title": f"壶{n}", "skus": skus})
+    body = {"title": "杯", "skus": skus[:1]}
+    assert await stage.refused("POST", f"{show}/products", body) == "conflict"
+    products = (await stage.ok("GET", f"{show}/products"))["products"]
+    assert sum(len(product["skus"]) for product in products) == SKUS_PER_SHOW_MAX
+    path = f"{show}/products/{products[0]['product']}/skus"
+    response = await stage.call("POST", path, skus[0])
+    assert response.json()["error"]["detail"] == "A product has at most 50 skus"
 
 
 async def test_run_list_when_it_names_others_products_then_it_is_refused(stage: Stage) -> None:

@@ -24,6 +24,7 @@ from server.protocol.facts import (
 from server.protocol.messages import ChatLine
 from server.store import keys
 from server.store.bus import Bus
+from server.store.client import RedisClients
 from server.store.redis_clock import RedisClock
 from server.store.types import Confirmation, Give, PolicyChange, PoolCounters
 from tests.shop import (
@@ -375,6 +376,31 @@ async def test_bus_when_a_fact_cannot_be_read_then_resync(shop: Shop) -> None:
     async with listening(shop) as ear:
         await shop.clients.commands.execute_command("SPUBLISH", keys.bus_channel(SHOW), b"?")
         assert await ear.next() == (SHOW, Resync("unreadable fact"))
+
+
+async def test_bus_when_the_server_accepts_and_is_silent_then_it_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stuck Redis greets nobody: neither the reader nor who subscribes may wait for ever."""
+    monkeypatch.setattr("server.store.bus.OPEN_SECONDS", 0.05)
+    callers: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        callers.put_nowait(writer)
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        clients = RedisClients(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+        bus = Bus(clients)
+        await bus.subscribe(SHOW, HUB)
+        reading = asyncio.ensure_future(anext(bus.facts()))
+        async with asyncio.timeout(10):
+            waiting = [await callers.get() for _ in range(2)]
+            await bus.subscribe("other", HUB)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        for writer in waiting:
+            writer.close()
+    await clients.aclose()
 
 
 async def test_bus_when_redis_is_away_at_first_then_it_waits_for_it(

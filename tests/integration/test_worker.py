@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.errors import StoreUnavailable
+from server.errors import RecordsUnavailable, StoreUnavailable
 from server.orders import batch, worker
 from server.orders.worker import ShowConsumer
 from server.records import orders
@@ -41,6 +41,18 @@ async def test_claims_when_worker_runs_then_become_orders_and_confirmed(shop: Bo
     cut = await shop.stock.audit_cut(SHOW, [sale])
     assert cut is not None
     assert (cut.pools[sale].available, cut.pools[sale].sold) == (7, 3)
+
+
+async def test_claim_when_the_buyers_id_is_unusual_then_it_becomes_an_order(
+    shop: Bookshop,
+) -> None:
+    """Ids are other systems' words: whatever a token may hold, the books must take."""
+    sale = await shop.add_sale()
+    buyer = "a\u200bb\ue000\U0001fae9"
+    await shop.claim(sale, buyer)
+    shop.start()
+    await shop.settled()
+    assert [order["buyer"] for order in await shop.orders()] == [buyer]
 
 
 async def test_claims_when_sale_has_pay_time_then_units_are_reserved(shop: Bookshop) -> None:
@@ -172,6 +184,30 @@ async def test_pending_entry_when_deleted_by_force_then_show_halts(shop: Booksho
     assert await shop.gate() == "rebuilding"
 
 
+async def test_halt_when_postgres_is_away_at_that_moment_then_it_is_done_later(
+    shop: Bookshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis tells of a lost entry once; nobody may forget it."""
+    monkeypatch.setattr(worker, "HALTED_RETRY_MS", 10)
+    halt, outages = orders.halt, [RecordsUnavailable("away")]
+
+    async def fails_first(*args: Any) -> None:
+        if outages:
+            raise outages.pop()
+        await halt(*args)
+
+    monkeypatch.setattr(orders, "halt", fails_first)
+    sale = await shop.add_sale()
+    await shop.claim(sale, "ann")
+    stream = shop.stream()
+    await stream.ensure_group()
+    (entry,) = await stream.read("dead", 10, 100)
+    await stream.aclose()
+    await shop.clients.commands.xdel(keys.orders(SHOW), entry.entry_id)
+    shop.start()
+    assert "lost" in await eventually(shop.halted)
+
+
 async def test_claims_when_redis_has_too_many_units_then_the_rest_is_released(
     shop: Bookshop,
 ) -> None:
@@ -293,6 +329,26 @@ async def test_worker_when_show_has_ended_with_a_backlog_then_it_is_settled(shop
     shop.start_discovering()
     await shop.settled()
     assert len(await shop.orders()) == 1
+
+
+async def test_worker_when_no_sale_is_running_then_it_lets_the_show_go(
+    shop: Bookshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A show that nobody ends must not keep a connection, yet a late take is found."""
+    monkeypatch.setattr("server.orders.worker.QUIET_EVERY_MS", 100)
+    sale = await shop.add_sale()
+    shop.start_discovering()
+    await shop.claim(sale, "ann")
+    await shop.settled()
+    await shop.pool.execute("UPDATE sales SET status = 'closed'")
+
+    async def is_free() -> bool:
+        return await shop.clients.commands.get(keys.lease(SHOW)) is None
+
+    await eventually(is_free)
+    await shop.claim(sale, "bob")
+    await shop.settled()
+    assert len(await shop.orders()) == 2
 
 
 async def test_consumer_when_show_is_over_then_it_ends(shop: Bookshop) -> None:

@@ -90,6 +90,16 @@ async def test_holds_when_there_are_many_then_one_round_is_bounded_and_all_get_t
     assert not set(first) & set(second)
 
 
+async def test_hold_when_it_is_told_again_and_again_then_the_others_are_still_looked_up() -> None:
+    room = FakeRoom()
+    FakeViewer(room, "u1")
+    holds = Holds(cast(Room, room))
+    holds.add("u1", "a", 0)
+    holds.add("u1", "b", 1)
+    holds.add("u1", "a", HOLD_LOOKUP_AFTER_MS)
+    assert holds.take_due(HOLD_LOOKUP_AFTER_MS + 1) == [("u1", "a"), ("u1", "b")]
+
+
 async def test_hold_when_it_was_confirmed_twice_then_the_buyer_hears_it_twice_and_no_harm() -> None:
     desk = Desk()
     viewer = desk.viewer("u1")

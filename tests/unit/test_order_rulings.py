@@ -61,6 +61,7 @@ def test_split_when_a_seq_has_two_contents_then_reuse() -> None:
         ({"buyer": ""}, "buyer"),
         ({"buyer": "a\0b"}, "buyer"),
         ({"buyer": "x" * 65}, "buyer"),
+        ({"buyer": "a\u200bb\ue000\U0001fae9"}, ""),  # what tokens may hold, the books must
         ({"price": -1}, "price"),
         ({"price": 2**63}, "price"),
         ({"price_version": 0}, "price version"),

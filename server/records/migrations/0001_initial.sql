@@ -22,6 +22,8 @@ CREATE TABLE shows (
     ended_at         timestamptz
 );
 CREATE INDEX shows_by_host ON shows (host_id, created_at DESC);
+CREATE INDEX shows_not_over ON shows (started_at) WHERE status <> 'ended';
+CREATE INDEX shows_by_end ON shows (ended_at);
 CREATE INDEX shows_to_project ON shows (show_id) WHERE revision > applied_revision;
 
 -- Apart from `shows`, because every order transaction reads it FOR SHARE and host edits must not
@@ -58,7 +60,7 @@ CREATE TABLE skus (
     -- Two sales of one sku can never share units.
     CONSTRAINT skus_allotted_within_inventory CHECK (allotted BETWEEN 0 AND inventory)
 );
-CREATE INDEX skus_by_product ON skus (product_id);
+CREATE INDEX skus_by_show ON skus (show_id, product_id);
 
 -- What may be claimed atomically. A flash sale is one kind of pool.
 CREATE TABLE pools (
@@ -172,7 +174,7 @@ CREATE TABLE gives (
     created_at timestamptz NOT NULL DEFAULT now(),
     applied_at timestamptz
 );
-CREATE INDEX gives_to_apply ON gives (created_at) WHERE applied_at IS NULL;
+CREATE INDEX gives_to_apply ON gives (show_id, created_at) WHERE applied_at IS NULL;
 
 -- Takes by the host: units lowered, or left when a sale closed (`closing`, then 0 is possible).
 -- They travel the same gapless sequence as claims, so a crash cannot lose them.

@@ -124,14 +124,26 @@ UPDATE stock_epochs SET halted_at = now(), halted_by = $2
 WHERE show_id = $1 AND halted_at IS NULL
 
 -- name: shows_with_work
--- $1 days. Shows whose order stream may fill (active) or may still hold something (ended at most
--- so many days ago).
-SELECT s.show_id, bool_or(s.status <> 'ended' OR sales.status <> 'closed') AS active
-FROM sales JOIN shows s USING (show_id)
-WHERE sales.status <> 'draft'
-  AND (s.status <> 'ended' OR sales.status <> 'closed'
-       OR s.ended_at > now() - make_interval(days => $1))
-GROUP BY s.show_id
+-- $1 days. Shows whose order stream fills (active: a sale is running) or may still hold something
+-- (not ended, or at most so many days ago). Asked twice a second: it must not read what was over
+-- long ago.
+SELECT show_id, bool_or(active) AS active
+FROM (
+    SELECT show_id, true AS active FROM sales WHERE status IN ('scheduled', 'open', 'closing')
+    UNION ALL
+    SELECT show_id, false FROM shows WHERE status <> 'ended'
+    UNION ALL
+    SELECT show_id, false FROM shows WHERE ended_at > now() - make_interval(days => $1)
+) AS found
+WHERE EXISTS (SELECT FROM sales WHERE sales.show_id = found.show_id AND sales.status <> 'draft')
+GROUP BY show_id
+
+-- name: before_newest
+-- $1 show, $2 buyer, $3 how many. The id after which the buyer's newest orders are; NULL: no order.
+SELECT min(order_id) - 1
+FROM (
+    SELECT order_id FROM orders WHERE show_id = $1 AND buyer = $2 ORDER BY order_id DESC LIMIT $3
+) AS newest
 
 -- name: list_orders
 -- $1 show, $2 buyer or NULL, $3 status or NULL, $4 after this order id, $5 limit.

@@ -1,4 +1,5 @@
--- What the audit reads, all in one REPEATABLE READ snapshot except `shows` and `projected_pools`.
+-- What the audit reads, all in one REPEATABLE READ snapshot except `shows`, and what is read before
+-- Redis is cut: `projected_pools` and `applied_gives`.
 
 -- name: shows
 -- $1 show or NULL for all that ever started a sale.
@@ -9,9 +10,13 @@ ORDER BY show_id
 
 -- name: projected_pools
 -- $1 show. Pools that Redis must have by now; a draft that was dropped never got there.
-SELECT sale_id FROM sales
-WHERE show_id = $1 AND applied_revision > 0 AND status <> 'draft'
+SELECT sale_id, epoch, taken_seq FROM sales JOIN pools ON pool_id = sale_id
+WHERE sales.show_id = $1 AND applied_revision > 0 AND status <> 'draft'
   AND (status <> 'closed' OR EXISTS (SELECT FROM lowerings l WHERE l.pool_id = sale_id))
+
+-- name: applied_gives
+-- $1 show. Gives that were seen to be in force in Redis.
+SELECT give_id FROM gives WHERE show_id = $1 AND applied_at IS NOT NULL
 
 -- name: epoch
 SELECT epoch, halted_by FROM stock_epochs WHERE show_id = $1

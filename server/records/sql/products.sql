@@ -28,7 +28,8 @@ SET listed = array_position($2::bigint[], p.product_id) IS NOT NULL,
 WHERE p.show_id = $1
 
 -- name: count_skus
-SELECT count(*) FROM skus WHERE show_id = $1 AND product_id = $2
+-- Of the show, and of one product of it.
+SELECT count(*), count(*) FILTER (WHERE product_id = $2) FROM skus WHERE show_id = $1
 
 -- name: insert_sku
 INSERT INTO skus (show_id, product_id, title, price, currency, inventory)

@@ -25,8 +25,11 @@ FROM sales s JOIN pools p ON p.pool_id = s.sale_id JOIN skus k USING (sku_id)
      JOIN products d USING (product_id)
 WHERE s.sale_id = ANY($1::bigint[]) ORDER BY s.sale_id DESC
 
+-- name: count_sales
+SELECT count(*) FROM sales WHERE show_id = $1
+
 -- name: sale_ids
-SELECT sale_id FROM sales WHERE show_id = $1 ORDER BY sale_id DESC LIMIT $2
+SELECT sale_id FROM sales WHERE show_id = $1
 
 -- name: lock_pool
 SELECT pool_id FROM pools WHERE pool_id = $1 AND show_id = $2 FOR NO KEY UPDATE
@@ -66,13 +69,17 @@ INSERT INTO stock_ledger (pool_id, reason, units, give_id) VALUES ($1, $2, $3, $
 -- name: insert_give
 INSERT INTO gives (give_id, show_id, pool_id, units, reason) VALUES ($1, $2, $3, $4, 'restock')
 
+-- name: shows_with_gives
+-- $1 how many; in any order, as shows that are halted must not keep the others out.
+SELECT show_id FROM gives WHERE applied_at IS NULL GROUP BY show_id ORDER BY random() LIMIT $1
+
 -- name: gives_to_apply
--- $1 pool or null for all, $2 how many; oldest first.
-SELECT g.give_id, g.show_id, g.pool_id, g.units, g.buyer, g.claim_id, g.reason,
+-- $1 show, $2 pool or null for all, $3 how many; oldest first.
+SELECT g.give_id, g.pool_id, g.units, g.buyer, g.claim_id, g.reason,
        coalesce(s.status IN ('closing', 'closed'), false) AS closed
 FROM gives g LEFT JOIN sales s ON s.sale_id = g.pool_id
-WHERE g.applied_at IS NULL AND ($1::bigint IS NULL OR g.pool_id = $1)
-ORDER BY g.created_at, g.give_id LIMIT $2
+WHERE g.applied_at IS NULL AND g.show_id = $1 AND ($2::bigint IS NULL OR g.pool_id = $2)
+ORDER BY g.created_at, g.give_id LIMIT $3
 
 -- name: gives_applied
 UPDATE gives SET applied_at = now() WHERE give_id = ANY($1::text[]) AND applied_at IS NULL
@@ -99,8 +106,9 @@ SELECT sale_id, status FROM sales WHERE show_id = $1 AND status IN ('draft', 'sc
 ORDER BY sale_id
 
 -- name: sales_to_project
+-- In any order, as those that cannot be applied now must not keep the others out.
 SELECT sale_id FROM sales WHERE revision > applied_revision AND status <> 'draft'
-ORDER BY sale_id LIMIT $1
+ORDER BY random() LIMIT $1
 
 -- name: set_applied
 UPDATE sales SET applied_revision = greatest(applied_revision, $2) WHERE sale_id = $1

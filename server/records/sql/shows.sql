@@ -44,7 +44,8 @@ UPDATE shows SET revision = revision + 1 WHERE show_id = $1
 UPDATE shows SET applied_revision = greatest(applied_revision, $2) WHERE show_id = $1
 
 -- name: shows_to_project
-SELECT show_id FROM shows WHERE revision > applied_revision ORDER BY show_id LIMIT $1
+-- In any order, as those that cannot be applied now must not keep the others out.
+SELECT show_id FROM shows WHERE revision > applied_revision ORDER BY random() LIMIT $1
 
 -- name: stock_epoch
 SELECT epoch FROM stock_epochs WHERE show_id = $1

@@ -64,6 +64,6 @@ read_room(ROOM, now)
 local pool = old or new_pool()
 write_terms(pool)
 publish_state(ROOM, string.format('sale:%.0f', pool_id), sale_value(pool, epoch), what ~= nil)
-if not old then publish_stock(ROOM, pool, epoch, true) end
+publish_stock(ROOM, pool, epoch, not old) -- the stock that viewers see has the pool's version
 if what then publish_sale_phase(ROOM, now, pool_id, what) end
 return 'applied'
