@@ -5,6 +5,7 @@ modules are given values. `LIVESALE_<NAME>` in the environment sets `<name>`; `R
 `DATABASE_URL` and `PORT` are honoured under their customary names too.
 """
 
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -90,7 +91,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level")
     log_json: bool = Field(False, description="Log lines as JSON objects")
     drain_seconds: float = Field(
-        8.0, ge=0, le=60, description="Time over which viewers are told to reconnect at a stop, s"
+        6.0, ge=0, le=60, description="Time over which viewers are told to reconnect at a stop, s"
     )
 
     @field_validator("allowed_origins", "trusted_proxies", mode="before")
@@ -98,6 +99,13 @@ class Settings(BaseSettings):
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _require_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            ip_network(part, strict=False)
         return value
 
     def require_secret(self) -> bytes:

@@ -87,7 +87,7 @@ class CloseCode(NamedTuple):
     meaning: str
 
 
-# RFC 6455 section 7.4.1 for 1xxx; 4xxx are ours: 440x do not reconnect, 44x8/45xx do.
+# RFC 6455 section 7.4.1 for 1xxx; 4xxx are ours.
 CLOSES: Final[Mapping[str, CloseCode]] = {
     row.name: row
     for row in (

@@ -22,6 +22,7 @@ from server.web.serve import WebServer, listening_socket
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 SECRET = "x" * 32
+BIG_BYTES = 32 << 20  # more than the sockets' buffers take
 
 
 class EchoViewer(asyncio.Protocol):
@@ -67,6 +68,7 @@ class DoorStage:
             routes=[
                 Route("/", self._page, methods=["GET", "POST"]),
                 Route("/slow", self._slow, methods=["GET"]),
+                Route("/big", self._big, methods=["GET"]),
                 WebSocketRoute("/ws/{show}", self._watch),
             ]
         )
@@ -80,6 +82,9 @@ class DoorStage:
         self.entered.set()
         await asyncio.to_thread(self.gate.wait)
         return PlainTextResponse("slow")
+
+    async def _big(self, request: Request) -> Response:
+        return PlainTextResponse(b"x" * BIG_BYTES)
 
     async def _watch(self, websocket: WebSocket) -> None:
         self.entered.set()

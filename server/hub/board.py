@@ -9,7 +9,7 @@ and catch-ups cannot disagree about what was sent already.
 - Events: gapless by (epoch, seq). A later event is not shown before the missing ones are there.
 - Danmaku: a window's lines are sampled when it is taken, and the rest counted.
 
-Pure: no clock, no sockets; tests/property/test_board.py checks the promises.
+Pure: no clock, no sockets; tests/property/test_room_consistency.py checks the promises.
 """
 
 from collections import deque

@@ -3,7 +3,7 @@
 Pub/Sub delivers at most once and a broken subscription is silent, so nothing rests on it alone:
 
 - every hub publishes a heartbeat per show and second; a hub that does not hear its own for
-  DEAF_SECONDS reconnects;
+  DEAF_SECONDS reconnects: it looks once a second, so at most 3 s after the last one it heard;
 - the bus says Resync where facts may have been missed, and each room reads a snapshot every
   HEAL_SECONDS in any case;
 - missing event numbers are fetched from the show's stream.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 BEAT_SECONDS: Final = 1.0
-DEAF_SECONDS: Final = 3.0
+DEAF_SECONDS: Final = 2.0
 HEAL_SECONDS: Final = 5
 PRESENCE_TTL_MS: Final = 6_000
 PRESENCE_SECONDS: Final = 2
@@ -43,6 +43,7 @@ class Feed:
         self._tasks: set[asyncio.Task[None]] = set()
         self._heals: dict[str, bool] = {}  # shows being healed -> asked for again meanwhile
         self._beats = 0
+        self._reconnected_at = 0.0  # loop time of the last reconnect for deafness
 
     def start(self) -> None:
         self._spawn(self._listen())
@@ -141,24 +142,35 @@ class Feed:
                 log.exception("beat_failed")
 
     async def _look_after_rooms(self) -> None:
+        """All at once: one show that Redis cannot serve must not keep the others waiting."""
         rooms = list(self._hub.rooms.values())
         await self._reconnect_if_deaf(rooms)
-        for place, room in enumerate(rooms):
+        done = await asyncio.gather(
+            *(self._look_after(room, self._beats + place) for place, room in enumerate(rooms))
+        )
+        if not all(done):
+            log.warning("rooms_not_looked_after", rooms=done.count(False))
+
+    async def _look_after(self, room: "Room", beat: int) -> bool:
+        """False when Redis did not answer, or not well."""
+        if beat % HEAL_SECONDS == 0:
+            self.heal(room)
+        try:
             await self._store.heartbeat(room.show_id, self._hub.hub_id, self._beats)
-            if (self._beats + place) % PRESENCE_SECONDS == 0:
+            if beat % PRESENCE_SECONDS == 0:
                 await self._store.report_presence(
                     room.show_id, self._hub.hub_id, room.people, PRESENCE_TTL_MS
                 )
-            if (self._beats + place) % HEAL_SECONDS == 0:
-                self.heal(room)
+        except StoreUnavailable:
+            return False
+        return True
 
     async def _reconnect_if_deaf(self, rooms: "list[Room]") -> None:
         """A heartbeat of ours did not come back in time: the subscription is gone or stuck."""
         now = self._hub.loop.time()
-        deaf = [room.show_id for room in rooms if now - room.heard_at > DEAF_SECONDS]
-        if not deaf:
-            return
-        log.warning("bus_deaf", shows=len(deaf))
-        for room in rooms:
-            room.heard_at = now  # the new connection gets as long again
-        await self._bus.reconnect()
+        since = self._reconnected_at  # the new connection gets as long again
+        deaf = [room for room in rooms if now - max(room.heard_at, since) > DEAF_SECONDS]
+        if deaf:
+            log.warning("bus_deaf", shows=len(deaf))
+            self._reconnected_at = now
+            await self._bus.reconnect()

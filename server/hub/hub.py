@@ -6,13 +6,14 @@ published meanwhile) and kept for IDLE_SECONDS after its last one left.
 
 import asyncio
 import contextlib
+import itertools
 import re
 from typing import Final
 
 import structlog
 
 from server import clock, limits
-from server.errors import CLOSES, Refused, StoreUnavailable
+from server.errors import Refused, StoreUnavailable
 from server.hub.board import Board
 from server.hub.feed import Feed
 from server.hub.ports import Dispatch, HubSettings, OnGone, OnOrder, OnPolicy, Ports
@@ -72,6 +73,9 @@ class Hub:
         self.ticker = Ticker(self.loop, settings.tick_ms / 1_000)
         self.wheel = Wheel(self.loop)
         self.rooms: dict[str, Room] = {}
+        # Numbers of like batches and chat lines. The hub's, not the room's: a room that closes and
+        # opens again must not use one twice, for Redis and viewers remember those they have seen.
+        self.numbers = itertools.count(1)
         self.viewers = 0  # connections from join to the end of their transport
         self.second_ticks = self.ticker.ticks(1)
         self.ping_ticks = self.ticker.ticks(settings.ping_seconds)
@@ -175,7 +179,8 @@ class Hub:
         """Unsubscribe from shows nobody has watched here for IDLE_SECONDS."""
         now = self.loop.time()
         for show_id, room in list(self.rooms.items()):
-            if room.viewers == 0 and now - room.empty_since > IDLE_SECONDS:
+            idle = room.viewers == 0 and room.outbox.is_empty
+            if idle and now - room.empty_since > IDLE_SECONDS:
                 del self.rooms[show_id]
                 await self._unsubscribe(show_id)
                 log.info("room_closed", show_id=show_id)
@@ -245,9 +250,11 @@ class Hub:
         slices = max(1, round(seconds / DRAIN_SLICE_SECONDS))
         for number in range(slices):
             for viewer in viewers[number::slices]:
-                viewer.close(CLOSES["restart"].code, retry_ms=clock.jittered(2_000))
+                viewer.shutdown()
             if number + 1 < slices and self.viewers:
                 await asyncio.sleep(DRAIN_SLICE_SECONDS)
+        for viewer in [late for room in self.rooms.values() for late in room]:
+            viewer.shutdown()  # its handshake was under way when the drain began
         if not self.viewers:
             return
         self._deserted.clear()

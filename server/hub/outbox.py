@@ -5,10 +5,11 @@ runs only while there is something to send.
 """
 
 import asyncio
+from collections.abc import Iterator
 
 import structlog
 
-from server import limits
+from server import clock, limits
 from server.errors import StoreUnavailable
 from server.hub.ports import RoomStorePort
 from server.protocol.messages import ChatLine
@@ -19,7 +20,10 @@ RETRY_SECONDS = 1.0  # after Redis did not answer
 
 
 class Outbox:
-    """Pending lines and taps of one room on one hub."""
+    """Pending lines and taps of one room on one hub.
+
+    `numbers` rise, and none was used for a like batch of this show and hub before.
+    """
 
     __slots__ = (
         "_batch",
@@ -27,6 +31,7 @@ class Outbox:
         "_folded",
         "_hub_id",
         "_lines",
+        "_numbers",
         "_show_id",
         "_store",
         "_taps",
@@ -34,11 +39,19 @@ class Outbox:
         "_tick_s",
     )
 
-    def __init__(self, store: RoomStorePort, show_id: str, hub_id: str, tick_s: float) -> None:
+    def __init__(
+        self,
+        store: RoomStorePort,
+        show_id: str,
+        hub_id: str,
+        tick_s: float,
+        numbers: Iterator[int],
+    ) -> None:
         self._store = store
         self._show_id = show_id
         self._hub_id = hub_id
         self._tick_s = tick_s
+        self._numbers = numbers
         self._lines: list[ChatLine] = []
         self._folded = 0
         self._taps = 0
@@ -47,17 +60,28 @@ class Outbox:
         self._task: asyncio.Task[None] | None = None
 
     def add_line(self, line: ChatLine) -> None:
-        """Publish a line with this tick's others; beyond CHAT_PUBLISH_PER_TICK_MAX it is folded."""
-        if len(self._lines) < limits.CHAT_PUBLISH_PER_TICK_MAX:
-            self._lines.append(line)
-        else:
+        """Publish a line with this tick's others.
+
+        Beyond CHAT_PUBLISH_PER_TICK_MAX one is folded, each of the tick's lines as likely as any
+        other (reservoir sampling, Vitter 1985, algorithm R), so that being quick wins nothing.
+        """
+        self._lines.append(line)
+        kept = limits.CHAT_PUBLISH_PER_TICK_MAX
+        if len(self._lines) > kept:
             self._folded += 1
+            (chosen,) = clock.sample(kept + self._folded, 1)
+            del self._lines[min(chosen, kept)]
         self._wake()
 
     def add_taps(self, taps: int) -> None:
         """Add `taps` likes to the show's total with this tick's one increment."""
         self._taps += taps
         self._wake()
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is waiting to be sent, nor under way."""
+        return self._task is None
 
     async def settled(self) -> None:
         """Wait until everything is sent, or given up on by cancelling."""
@@ -98,9 +122,9 @@ class Outbox:
         """False when Redis did not answer: the same batch is sent again, and counted once."""
         if not self._batch:
             self._batch, self._taps = self._taps, 0
-            self._batch_no += 1
-        if not self._batch:
-            return True
+            if not self._batch:
+                return True
+            self._batch_no = next(self._numbers)
         try:
             await self._store.add_likes(self._show_id, self._hub_id, self._batch_no, self._batch)
         except StoreUnavailable:

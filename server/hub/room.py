@@ -27,7 +27,6 @@ class Room:
     """See the module docstring. Made by Hub.room."""
 
     __slots__ = (
-        "_chat_count",
         "_frames",
         "_frames_at",
         "_groups",
@@ -47,7 +46,7 @@ class Room:
         self.show_id = show_id
         self.hub = hub
         self.board = board
-        self.outbox = Outbox(hub.ports.store, show_id, hub.hub_id, hub.ticker.tick_s)
+        self.outbox = Outbox(hub.ports.store, show_id, hub.hub_id, hub.ticker.tick_s, hub.numbers)
         self.viewers = 0
         self.empty_since = hub.loop.time()  # loop time since when it has no viewers
         self.heard_at = hub.loop.time()  # loop time of our last heartbeat through the bus
@@ -59,7 +58,6 @@ class Room:
         # (codec, resume point or None) -> (frame, position), of this tick
         self._welcomes: dict[tuple[Codec, tuple[int, int] | None], tuple[bytes, int]] = {}
         self._welcomes_tick = -1
-        self._chat_count = 0
 
     # --- What it shows --------------------------------------------------------------------------
 
@@ -156,8 +154,7 @@ class Room:
 
     def next_chat_id(self) -> str:
         """An id for a danmaku line, unique within the show."""
-        self._chat_count += 1
-        return f"{self.hub.hub_id}-{self._chat_count}"
+        return f"{self.hub.hub_id}-{next(self.hub.numbers)}"
 
     # --- Viewers --------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from server import clock, limits
 from server.errors import CLOSES
-from server.hub.direct import NO_SOCKET, write_frame
+from server.hub.direct import NO_SOCKET, Sender, sender_of, write_frame
 from server.hub.refusal import refusal
 from server.hub.wheel import NOWHERE
 from server.protocol import frames
@@ -66,7 +66,7 @@ class Viewer(asyncio.Protocol):
         "_inbox",
         "_inbox_since",
         "_ping_tick",
-        "_pings",
+        "_rate",
         "_slow_since",
         "_strikes",
         "address",
@@ -74,12 +74,12 @@ class Viewer(asyncio.Protocol):
         "codec",
         "created_ms",
         "expires_at_ms",
-        "fd",
         "group",
         "name",
         "resume",
         "role",
         "room",
+        "sender",
         "transport",
         "user",
         "wheel_slot",
@@ -98,7 +98,7 @@ class Viewer(asyncio.Protocol):
         self.address = address
         self.resume = resume
         self.transport: asyncio.Transport
-        self.fd = NO_SOCKET  # its socket, where we may write past the transport
+        self.sender: Sender = NO_SOCKET  # where frames are written past the transport
         self.group: PhaseGroup | None = None
         self.user: str | None = None
         self.name = ""
@@ -115,7 +115,7 @@ class Viewer(asyncio.Protocol):
         self._ping_tick = 0  # tick of the last ping
         self._caught_up_tick = 0  # of its last catch-up while lagging
         self._slow_since = 0  # tick since which it does not keep up; 0: it does
-        self._pings = 0  # second << 8 | pings received in it
+        self._rate = 0  # second << 8 | frames received in it
 
     # --- Beginning ------------------------------------------------------------------------------
 
@@ -123,12 +123,9 @@ class Viewer(asyncio.Protocol):
         """Take over the transport; called by the door right after `transport.set_protocol`."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=0)
+        self.sender = sender_of(transport)
         sock = transport.get_extra_info("socket")
-        if sock is None:
-            return  # not a socket: a test's transport
-        if transport.get_extra_info("sslcontext") is None:
-            self.fd = sock.fileno()
-        if _NOTSENT_LOWAT is not None and sock.family != socket.AF_UNIX:
+        if _NOTSENT_LOWAT is not None and sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
 
     def start(self, early: bytes = b"") -> None:
@@ -215,16 +212,25 @@ class Viewer(asyncio.Protocol):
 
     def _take(self, opcode: int, payload: bytes) -> None:
         """One whole message or control frame."""
-        if opcode == self.codec.opcode:
+        if self._is_flooding():
+            self.close(4429)
+        elif opcode == self.codec.opcode:
             self._on_message(payload)
         elif opcode == frames.PONG:
             self._on_pong(payload)
         elif opcode == frames.PING:
-            self._on_ping(payload)
+            self.send_frame(frames.pong_frame(payload))
         elif opcode == frames.CLOSE:
             self._on_close(payload)
         else:
             self.close(1003)
+
+    def _is_flooding(self) -> bool:
+        """Count one frame: is it above FRAMES_PER_SECOND_MAX of this second?"""
+        second = int(clock.monotonic_ms()) // 1_000
+        seen = self._rate & 0xFF if self._rate >> 8 == second else 0
+        self._rate = second << 8 | seen + 1
+        return seen >= limits.FRAMES_PER_SECOND_MAX
 
     def _on_message(self, payload: bytes) -> None:
         if self.codec.opcode == frames.TEXT and not _is_utf8(payload):
@@ -246,15 +252,6 @@ class Viewer(asyncio.Protocol):
         self.send(refusal(malformed.ref, malformed.name, field=malformed.field), is_answer=False)
         if self._strikes >= limits.STRIKES_MAX:
             self.close(4400)
-
-    def _on_ping(self, payload: bytes) -> None:
-        second = int(clock.monotonic_ms()) // 1_000
-        seen = self._pings & 0xFF if self._pings >> 8 == second else 0
-        if seen >= limits.PINGS_PER_SECOND_MAX:
-            self.close(4429)
-            return
-        self._pings = second << 8 | seen + 1
-        self.send_frame(frames.pong_frame(payload))
 
     def _on_close(self, payload: bytes) -> None:
         """Their close frame: answer with the same (RFC 6455 section 5.5.1) and hang up."""
@@ -475,7 +472,7 @@ class Viewer(asyncio.Protocol):
         self._switch_reading()
 
     def shutdown(self) -> None:
-        """The process is stopping (uvicorn calls it by this name)."""
+        """The process is stopping: come back soon, elsewhere."""
         self.close(1012, retry_ms=clock.jittered(2_000))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -483,6 +480,7 @@ class Viewer(asyncio.Protocol):
             return
         self._flags |= _LOST
         self._inbox = None
+        self.sender.detach()
         self.room.leave(self)
         self.room.hub.on_lost(self)
 

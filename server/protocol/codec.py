@@ -2,8 +2,8 @@
 
 `livesale.v1.msgpack` travels in binary frames, `livesale.v1.json` in text frames; both carry the
 Structs of server/protocol/messages.py as maps. msgspec decodes straight into bounded Structs and
-writes the same bytes as the msgpack package (tests/property/test_codec.py compares them); the
-msgpack package itself reads what msgspec refused, to find the `ref` a refusal must name.
+writes the same bytes as the msgpack package (tests/property/test_codec_random.py compares them);
+the msgpack package itself reads what msgspec refused, to find the `ref` a refusal must name.
 """
 
 import json

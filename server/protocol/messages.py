@@ -6,7 +6,7 @@ optional fields have the default given here, every field is bounded.
 
 How to add an event type: (1) declare the Struct here and add it to `Event`, or add a state value
 to `STATE_VALUES` when only its newest version matters; (2) publish it where the fact is born
-(a script in server/store/lua, through server/store/events.py); (3) handle it in
+(a script in server/store/lua, by `publish_event` of lua/_room.lua); (3) handle it in
 client-demo/src/live/reducer.ts; (4) add a vector and a PROTOCOL.md entry. Hub, bus and codec stay
 untouched: they carry maps and know only lanes.
 
@@ -123,7 +123,7 @@ class ClaimState(Struct, omit_defaults=True, frozen=True):
 
 
 class HelloResult(Struct, frozen=True):
-    """Who the connection belongs to from now on. `expires_at` is in Redis ms."""
+    """Who the connection belongs to from now on. `expires_at`: ms since 1970."""
 
     user: str
     name: str

@@ -53,22 +53,24 @@ class Admission:
             return "draining"
         if self.viewers >= self._viewers_max:
             return "viewers_max"
-        if self._by_address.get(address, 0) >= self._per_address_max:
+        counted = counted_as(address)
+        if self._by_address.get(counted, 0) >= self._per_address_max:
             return "address_max"
         if self._joins.take(self._joins_rule, clock.monotonic_ms()):
             return "joins_rate"
         self.viewers += 1
-        self._by_address[address] = self._by_address.get(address, 0) + 1
+        self._by_address[counted] = self._by_address.get(counted, 0) + 1
         return ""
 
     def release(self, address: str) -> None:
         """A viewer that `admit` counted in is gone. Exactly once per viewer."""
         self.viewers -= 1
-        left = self._by_address[address] - 1
+        counted = counted_as(address)
+        left = self._by_address[counted] - 1
         if left:
-            self._by_address[address] = left
+            self._by_address[counted] = left
         else:
-            del self._by_address[address]
+            del self._by_address[counted]
 
     def client_address(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Address of the client: the peer, or what trusted proxies say in X-Forwarded-For.
@@ -92,7 +94,22 @@ class Admission:
             parsed = ipaddress.ip_address(address)
         except ValueError:
             return False
-        return any(parsed in network for network in self._trusted)
+        plain = getattr(parsed, "ipv4_mapped", None) or parsed  # as a dual-stack socket names IPv4
+        return any(plain in network for network in self._trusted)
+
+
+def counted_as(address: str) -> str:
+    """What the cap on one address counts: an IPv6 address by its /64, which one customer has
+    whole (RFC 6177), and an IPv4 address as such, also as a dual-stack socket names it."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
 
 
 def retry_after_s(reason: str) -> int:

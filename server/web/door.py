@@ -34,7 +34,7 @@ from server.web.admission import Admission, retry_after_s
 log = structlog.get_logger()
 
 HAND_OVER: Final = "livesale.hand_over"  # key in scope["extensions"]
-REQUEST_BYTES_MAX: Final = limits.HEADER_BYTES_MAX + 2 * limits.BODY_BYTES_MAX  # chunks' framing
+REQUEST_BYTES_MAX: Final = limits.HEADER_BYTES_MAX + 2 * limits.POLICY_BYTES_MAX  # chunks' framing
 
 _REASONS: Final = {
     400: b"Bad Request",
@@ -71,6 +71,7 @@ class DoorHttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._deadline: TimerHandle | None = None
+        self._stalled: TimerHandle | None = None
         self._refused = False
         self._head_open = True
         self._request_bytes = 0
@@ -84,6 +85,7 @@ class DoorHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
+        self._cancel_stalled()
         super().connection_lost(exc)
 
     # --- Deadlines and refusals --------------------------------------------------------------
@@ -96,6 +98,21 @@ class DoorHttpProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def pause_writing(self) -> None:
+        """The client does not read its answer."""
+        super().pause_writing()
+        self._cancel_stalled()
+        self._stalled = self.loop.call_later(limits.STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._cancel_stalled()
+
+    def _cancel_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _on_deadline(self) -> None:
         self._deadline = None
@@ -179,6 +196,7 @@ class DoorHttpProtocol(HttpToolsProtocol):
     def _upgrade(self, early: bytes) -> None:
         """Make the connection a viewer's, or refuse it. `early`: bytes behind the head."""
         self._cancel_deadline()
+        self._cancel_stalled()
         handshake = self._handshake()
         if handshake is None:
             self._refuse(400)

@@ -6,9 +6,6 @@ from server.acts import views as v
 from server.web.endpoint import Call, Endpoint
 from server.web.host_shows import SHOW
 
-# A full word list in JSON: four bytes a character, quotes and a comma each.
-POLICY_BYTES_MAX = limits.WORDS_MAX * (limits.WORD_CHARS_MAX * 4 + 4) + 1024
-
 
 async def chat_policy(call: Call) -> v.ChatPolicyView:
     return await call.acts.moderation.policy(call.identity, call.show)
@@ -45,7 +42,8 @@ ENDPOINTS = (
     ),
     Endpoint(
         "PUT", f"{SHOW}/chat-policy", "set_chat_policy", "Set slow mode and refused words",
-        set_chat_policy, v.ChatPolicyView, body=m.SetChatPolicy, body_bytes_max=POLICY_BYTES_MAX,
+        set_chat_policy, v.ChatPolicyView, body=m.SetChatPolicy,
+        body_bytes_max=limits.POLICY_BYTES_MAX,
     ),
     Endpoint(
         "POST", f"{SHOW}/mute", "mute", "No chat for some time", mute, v.ChatPolicyView,

@@ -7,10 +7,10 @@ from msgspec import Meta, Struct
 from server import clock, limits
 from server.acts.demo import DEMO_SHOW
 from server.acts.messages import Body
+from server.acts.views import OrderList, order_view
 from server.domain.chat import clean_name
 from server.errors import Refused
 from server.records import orders
-from server.records.orders import OrderRow
 from server.web import auth
 from server.web.endpoint import Call, Endpoint
 
@@ -40,14 +40,13 @@ async def demo_token(call: Call) -> DemoToken:
     return DemoToken(token, user, name)
 
 
-async def my_orders(call: Call) -> list[OrderRow]:
-    """The newest orders of the token's user in this show."""
+async def my_orders(call: Call) -> OrderList:
+    """The newest MY_ORDERS_MAX orders of the token's user in this show, newest first."""
     if not call.identity.covers(call.show):
         raise Refused("forbidden", "The token is for another show")
-    rows = await orders.list_orders(
-        call.acts.pool, call.show, buyer=call.identity.user, limit=MY_ORDERS_MAX
-    )
-    return rows[::-1]
+    buyer = call.identity.user
+    rows = await orders.newest_orders(call.acts.pool, call.show, buyer, MY_ORDERS_MAX)
+    return OrderList([order_view(row) for row in rows])
 
 
 MY_ORDERS: Final = Endpoint(
@@ -56,7 +55,7 @@ MY_ORDERS: Final = Endpoint(
     "myOrders",
     "A viewer's own orders, newest first",
     my_orders,
-    list[OrderRow],
+    OrderList,
 )
 DEMO_TOKEN: Final = Endpoint(
     "POST",

@@ -83,11 +83,10 @@ async def test_claim_when_it_is_accepted_then_held_and_confirmed_on_every_socket
     stock = f"stock:{sale['sale']}"
     await until(lambda: other.state[stock]["sold"] == 2, "sold on the page")
     assert (other.state[stock]["left"], other.state[stock]["held"]) == (8, 0)
-    status, orders = await call(
-        "GET", f"{web.url}/api/shows/{show}/my-orders", token_of("u1", show)
-    )
+    status, mine = await call("GET", f"{web.url}/api/shows/{show}/my-orders", token_of("u1", show))
     assert status == 200
-    assert [order["order_id"] for order in orders] == [confirmed.order_id]
+    assert [order["order_id"] for order in mine["orders"]] == [confirmed.order_id]
+    assert mine == await web.host.ask("GET", f"/api/shows/{show}/orders")
     for client in (asking, other):
         await client.close()
 

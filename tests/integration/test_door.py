@@ -12,6 +12,7 @@ import pytest
 from server import limits
 from server.web import door
 from tests.door_stage import (
+    BIG_BYTES,
     DoorStage,
     door_stage,
     handshake,
@@ -355,6 +356,26 @@ def test_connection_when_it_was_upgraded_then_no_deadline_is_left(stage: DoorSta
         time.sleep(0.5)
         client.sendall(b"still here")
         assert read_until(client, b"still here") == b"still here"
+
+
+def test_answer_when_the_client_does_not_read_it_then_it_is_cut_off(
+    stage: DoorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "STALL_SECONDS", 0.2)
+    with stage.connect() as client:
+        client.sendall(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(1)
+        end = time.monotonic() + 10
+        while stage.server.server_state.connections and time.monotonic() < end:
+            time.sleep(0.005)
+        assert len(read_all(client)) < BIG_BYTES
+
+
+def test_answer_when_the_client_reads_it_late_then_it_gets_all(stage: DoorStage) -> None:
+    with stage.connect() as client:
+        client.sendall(b"GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        time.sleep(0.2)
+        assert len(read_all(client)) > BIG_BYTES
 
 
 def test_requests_when_they_are_pipelined_then_all_are_answered(stage: DoorStage) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from server.records import orders
 from tests.host_stage import Stage, open_stage, show_id_of, token, until
 
 
@@ -32,16 +33,26 @@ async def sold_to(stage: Stage, *buyers: str) -> tuple[str, int]:
 
 async def test_orders_when_listed_then_filters_and_pages_work(stage: Stage) -> None:
     show, sale = await sold_to(stage, "li", "wang", "li")
-    orders = (await stage.ok("GET", f"{show}/orders"))["orders"]
-    assert [o["buyer"] for o in orders] == ["li", "wang", "li"]
-    assert {(o["sale"], o["price"], o["quantity"], o["currency"], o["status"]) for o in orders} == {
+    listed = (await stage.ok("GET", f"{show}/orders"))["orders"]
+    assert [o["buyer"] for o in listed] == ["li", "wang", "li"]
+    assert {(o["sale"], o["price"], o["quantity"], o["currency"], o["status"]) for o in listed} == {
         (sale, 9900, 1, "CNY", "confirmed")
     }
     mine = (await stage.ok("GET", f"{show}/orders?buyer=wang"))["orders"]
-    assert [o["order_id"] for o in mine] == [orders[1]["order_id"]]
-    rest = await stage.ok("GET", f"{show}/orders?after={orders[0]['order_id']}&limit=1")
-    assert rest["orders"] == [orders[1]]
+    assert [o["order_id"] for o in mine] == [listed[1]["order_id"]]
+    rest = await stage.ok("GET", f"{show}/orders?after={listed[0]['order_id']}&limit=1")
+    assert rest["orders"] == [listed[1]]
     assert (await stage.ok("GET", f"{show}/orders?status=paid"))["orders"] == []
+
+
+async def test_newest_orders_when_there_are_more_than_asked_for_then_the_newest_come_first(
+    stage: Stage,
+) -> None:
+    show, _ = await sold_to(stage, "li", "wang", "li")
+    rows = await orders.list_orders(stage.pool, show_id_of(show), buyer="li")
+    assert await orders.newest_orders(stage.pool, show_id_of(show), "li", 1) == rows[1:]
+    assert await orders.newest_orders(stage.pool, show_id_of(show), "li", 9) == rows[::-1]
+    assert await orders.newest_orders(stage.pool, show_id_of(show), "nobody", 9) == []
 
 
 async def test_csv_when_texts_look_like_formulas_then_they_are_text(stage: Stage) -> None:

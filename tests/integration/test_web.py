@@ -18,6 +18,7 @@ import uvicorn
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from server import limits
 from server.config import Settings
 from server.errors import Misconfigured, RecordsUnavailable, StoreUnavailable
 from server.protocol import messages as m
@@ -282,13 +283,23 @@ async def test_my_orders_when_the_token_is_for_another_show_then_forbidden(web: 
     url = f"{web.url}/api/shows/{show}/my-orders"
     assert (await call("GET", url))[0] == 401
     assert (await call("GET", url, token_of("u1", "another")))[0] == 403
-    assert await call("GET", url, token_of("u1", show)) == (200, [])
+    assert await call("GET", url, token_of("u1", show)) == (200, {"orders": []})
 
 
 async def test_body_when_it_is_too_large_then_413(web: WebStage) -> None:
     body = {"name": "x" * 70_000}
     status, _ = await call("POST", f"{web.url}/api/demo/token", None, body)
     assert status == 413
+
+
+async def test_word_list_when_it_is_as_long_as_it_may_be_then_the_door_lets_it_in(
+    web: WebStage,
+) -> None:
+    show = await web.show()
+    words = [f"{number:04}" + "词" * (limits.WORD_CHARS_MAX - 4) for number in range(2_000)]
+    body = {"slow_mode_s": 0, "words": words}
+    policy = await web.host.ask("PUT", f"/api/shows/{show}/chat-policy", body)
+    assert policy["words"] == words
 
 
 # --- Other ASGI servers -----------------------------------------------------------------------

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server import clock
-from server.config import Settings
+from server.config import Settings, load
+from server.errors import Misconfigured
 from server.web.admission import Admission, origin_allowed, retry_after_s
 
 
@@ -29,6 +30,37 @@ def test_admit_when_an_address_has_its_share_then_others_still_come_in() -> None
     assert [caps.admit(a) for a in ("a", "a", "b")] == ["", "address_max", ""]
     caps.release("a")
     assert caps.admit("a") == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::2", True),
+    ],
+)
+def test_admit_when_one_customer_has_many_addresses_then_they_count_as_one(
+    one: str, other: str, same: bool
+) -> None:
+    caps = admission(viewers_per_address_max=1)
+    assert caps.admit(one) == ""
+    assert caps.admit(other) == ("address_max" if same else "")
+    caps.release(one)
+    assert caps.admit(one) == ""
+
+
+def test_proxy_when_a_dual_stack_socket_names_it_then_it_is_still_trusted() -> None:
+    caps = admission(trusted_proxies="192.0.2.1")
+    headers = [(b"x-forwarded-for", b"198.51.100.7")]
+    assert caps.client_address("::ffff:192.0.2.1", headers) == "198.51.100.7"
+
+
+def test_proxies_when_one_is_no_address_then_the_settings_say_so() -> None:
+    with pytest.raises(Misconfigured, match="trusted_proxies"):
+        load(trusted_proxies="10.0.0.0/8,nginx")
 
 
 def test_admit_when_the_process_drains_then_nobody_comes_in() -> None:

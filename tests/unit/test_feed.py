@@ -11,6 +11,7 @@ from server.hub import feed as feed_module
 from server.hub import hub as hub_module
 from server.hub import outbox as outbox_module
 from server.hub.hub import Hub
+from server.hub.room import Room
 from server.protocol.facts import EventFact, Resync
 from server.protocol.messages import ChatLine
 from tests.hub_world import SHOW, World, connect, new_hub, until
@@ -226,6 +227,38 @@ async def test_feed_when_its_own_heartbeat_is_not_heard_then_reconnects(
     await until(lambda: count(world, "reconnect"))
 
 
+async def test_feed_when_it_stays_deaf_then_the_silence_goes_on_counting(
+    hub: Hub, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def in_vain() -> None:
+        world.calls.append(("reconnect",))
+
+    monkeypatch.setattr(hub.ports.bus, "reconnect", in_vain)
+    room = await hub.room(SHOW)
+    assert room is not None
+    world.deaf = True
+    heard = room.heard_at
+    await until(lambda: count(world, "reconnect") >= 2)
+    assert room.heard_at <= heard + 2 * feed_module.BEAT_SECONDS
+    assert count(world, "heartbeat") > 2 * count(world, "reconnect")  # each gets its time
+
+
+async def test_beat_when_redis_fails_for_one_show_then_the_others_are_looked_after(
+    hub: Hub, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail_for_one(show_id: str, hub_id: str, people: int, ttl_ms: int) -> int:
+        world._check("report_presence", show_id)
+        if show_id == SHOW:
+            raise StoreUnavailable("WRONGTYPE")
+        return people
+
+    monkeypatch.setattr(hub.ports.store, "report_presence", fail_for_one)
+    room = await hub.room(SHOW)
+    assert room is not None
+    hub.rooms["other"] = Room("other", hub, room.board)
+    await until(lambda: world.calls.count(("report_presence", "other")) > 1)
+
+
 async def test_feed_when_heartbeats_are_heard_then_stays_connected(hub: Hub, world: World) -> None:
     await hub.room(SHOW)
     await until(lambda: count(world, "heartbeat") > 30)
@@ -271,7 +304,7 @@ async def test_outbox_when_redis_is_away_then_the_same_batch_is_sent_again(
     world.available = True
     await room.outbox.settled()
     batches = {call[1]: call[2] for call in world.calls if call[0] == "add_likes"}
-    assert batches == {1: 5, 2: 7}
+    assert list(batches.values()) == [5, 7]
 
 
 async def test_outbox_when_many_talk_then_one_publish_per_tick_and_the_rest_is_folded(
@@ -286,11 +319,66 @@ async def test_outbox_when_many_talk_then_one_publish_per_tick_and_the_rest_is_f
     assert (len(lines), folded) == (limits.CHAT_PUBLISH_PER_TICK_MAX, 30)
 
 
+async def test_outbox_when_the_room_opens_again_then_no_number_is_used_twice(
+    hub: Hub, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "IDLE_SECONDS", 0.01)
+    chat_ids = []
+    for _ in range(3):
+        room = await hub.room(SHOW)
+        assert room is not None
+        chat_ids.append(room.next_chat_id())
+        room.add_likes(5)
+        await until(lambda: SHOW not in hub.rooms)
+        assert room.outbox.is_empty
+    numbers = [call[1] for call in world.calls if call[0] == "add_likes"]
+    assert len(numbers) == len(set(numbers)) == 3
+    assert numbers == sorted(numbers)
+    assert len(set(chat_ids)) == 3
+
+
+async def test_room_when_its_likes_are_not_counted_yet_then_it_stays_open(
+    hub: Hub, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "IDLE_SECONDS", 0.01)
+    room = await hub.room(SHOW)
+    assert room is not None
+    world.available = False
+    room.add_likes(5)
+    tries = count(world, "add_likes")
+    await until(lambda: count(world, "add_likes") > tries + 5)
+    assert hub.rooms[SHOW] is room
+    world.available = True
+    await until(lambda: SHOW not in hub.rooms)
+
+
+async def test_outbox_when_many_talk_then_early_and_late_lines_are_as_likely_to_be_shown(
+    hub: Hub, world: World
+) -> None:
+    room = await hub.room(SHOW)
+    assert room is not None
+    kept = limits.CHAT_PUBLISH_PER_TICK_MAX
+    late = 0
+    rounds = 20
+    for _ in range(rounds):
+        for number in range(2 * kept):
+            room.say(ChatLine(str(number), "u", "n", "viewer", "hi"))
+        await room.outbox.settled()
+        (*_, (_, lines, folded)) = [call for call in world.calls if call[0] == "publish_chat"]
+        order = [int(line.id) for line in lines]
+        assert (len(order), folded) == (kept, kept)
+        assert order == sorted(set(order))
+        late += sum(number >= kept for number in order)
+    assert 0.3 < late / (rounds * kept) < 0.7
+
+
 async def test_drain_when_called_then_everybody_is_sent_away_and_it_ends(hub: Hub) -> None:
     room = await hub.room(SHOW)
     assert room is not None
     seats = [connect(room) for _ in range(7)]
     draining = asyncio.create_task(hub.drain(0.3))
+    await until(lambda: room.viewers < len(seats))
+    seats.append(connect(room))  # its handshake was under way
     await until(lambda: not room.viewers)
     assert not draining.done()
     hints = []

@@ -48,7 +48,8 @@ def test_document_when_a_body_is_described_then_its_bounds_are_the_structs(
     assert sale["properties"]["duration_s"]["minimum"] == 10
     assert sale["properties"]["duration_s"]["maximum"] == 1200
     assert set(sale["required"]) == {"sku", "price", "units", "limit_per_buyer", "duration_s"}
-    kinds = {kind.__name__ for kind in messages.Body.__subclasses__()}
+    bodies = messages.Body.__subclasses__()
+    kinds = {kind.__name__ for kind in bodies if kind.__module__ == messages.__name__}
     assert kinds <= set(document["components"]["schemas"])
 
 

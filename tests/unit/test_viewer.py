@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from server import limits
+from server import clock, limits
 from server.hub.hub import Hub
 from server.hub.room import Room
 from server.hub.viewer import Viewer
@@ -101,9 +101,8 @@ def test_reading_when_a_message_is_fragmented_then_it_arrives(stage: Stage) -> N
         (client(frames.TEXT, b"{}"), 1003),
         (client(2, b"x" * (limits.COMMAND_BYTES_MAX + 1)), 1009),
         (client(2, b"\xc1") * limits.STRIKES_MAX, 4400),
-        (client(frames.PING) * (limits.PINGS_PER_SECOND_MAX + 1), 4429),
     ],
-    ids=["unmasked", "wrong type", "too big", "strikes", "ping flood"],
+    ids=["unmasked", "wrong type", "too big", "strikes"],
 )
 def test_reading_when_rules_are_broken_then_closes_with_the_code(
     stage: Stage, data: bytes, code: int
@@ -165,6 +164,36 @@ async def test_reading_when_one_viewer_sends_very_much_then_others_have_their_tu
     await asyncio.sleep(0)
     assert stage.transport.reading
     assert stage.viewer._inbox is None
+
+
+FLOODS = {
+    "time": from_client({"t": "time", "ref": 1}),
+    "hello": from_client({"t": "hello", "token": "x"}),
+    "ping": client(frames.PING),
+    "pong": client(frames.PONG),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_reading_when_cheap_frames_come_without_end_then_4429(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    time_ms = [5_000.0]
+    monkeypatch.setattr(clock, "monotonic_ms", lambda: time_ms[0])
+    monkeypatch.setattr(limits, "COMMANDS_IN_FLIGHT_MAX", 10_000)
+
+    async def receive(count: int) -> None:
+        stage.receive(FLOODS[name] * count)
+        for _ in range(count // limits.MESSAGES_PER_TURN_MAX + 1):
+            await asyncio.sleep(0)
+
+    for _ in range(3):  # the bound is for each second
+        await receive(limits.FRAMES_PER_SECOND_MAX)
+        assert stage.viewer.is_open
+        time_ms[0] += 1_000
+    await receive(limits.FRAMES_PER_SECOND_MAX + 1)
+    assert stage.closed_with() == 4429
+    assert len(stage.commands) in (0, 4 * limits.FRAMES_PER_SECOND_MAX)
 
 
 def test_close_when_a_flood_follows_then_it_is_not_kept(stage: Stage) -> None:

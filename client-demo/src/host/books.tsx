@@ -2,12 +2,12 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
-import type { ApiError } from "../ui/api";
+import type { ApiError, Order } from "../ui/api";
 import { dateTime, money } from "../ui/format";
 import { attempt, Failure } from "../ui/parts";
 import { type Desk, ORDERS_PAGE } from "./desk";
 import { ActButton } from "./form";
-import type { Act, Order } from "./types";
+import type { Act } from "./types";
 
 export function Books({ desk }: { desk: Desk }) {
   return (

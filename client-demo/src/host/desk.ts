@@ -3,11 +3,11 @@
 import { batch, computed, effect, signal } from "@preact/signals";
 import { v7 as uuidv7 } from "uuid";
 import type { LiveState } from "../live";
-import { type CallOptions, call, download } from "../ui/api";
+import { type CallOptions, call, download, type Order } from "../ui/api";
 import { type Live, openLive } from "../ui/live";
 import { attempt } from "../ui/parts";
 import { keepToken, takeToken } from "../ui/token";
-import type { Act, ChatPolicy, Order, Product, Sale, SaleStats, Show } from "./types";
+import type { Act, ChatPolicy, Product, Sale, SaleStats, Show } from "./types";
 
 const TOKEN_KEY = "livesale.host";
 

@@ -93,22 +93,3 @@ export interface SaleStats {
   units: number;
   amount: number;
 }
-
-export type OrderStatus = "confirmed" | "paid" | "fulfilled" | "expired" | "cancelled" | "refunded";
-
-export interface Order {
-  order_id: number;
-  sale: number;
-  product: number;
-  product_title: string;
-  sku: number;
-  sku_title: string;
-  buyer: string;
-  claim_id: string;
-  quantity: number;
-  price: number;
-  currency: string;
-  status: OrderStatus;
-  confirmed_at: number;
-  pay_by: number;
-}

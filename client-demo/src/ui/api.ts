@@ -25,6 +25,26 @@ export class ApiError extends Error {
   }
 }
 
+type OrderStatus = "confirmed" | "paid" | "fulfilled" | "expired" | "cancelled" | "refunded";
+
+/** One order (server/acts/views.py). Money in minor units, times in ms since 1970, 0: none. */
+export interface Order {
+  order_id: number;
+  sale: number;
+  product: number;
+  product_title: string;
+  sku: number;
+  sku_title: string;
+  buyer: string;
+  claim_id: string;
+  quantity: number;
+  price: number;
+  currency: string;
+  status: OrderStatus;
+  confirmed_at: number;
+  pay_by: number;
+}
+
 export interface CallOptions {
   token?: string;
   body?: unknown;

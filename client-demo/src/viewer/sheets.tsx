@@ -4,10 +4,10 @@ import { useEffect, useState } from "preact/hooks";
 import { t, textOf } from "../i18n";
 import type { ClaimRecord, ProductView, SkuView } from "../live";
 import { NAME_CHARS_MAX } from "../live/limits";
-import type { ApiError } from "../ui/api";
+import type { ApiError, Order } from "../ui/api";
 import { money, timeOfDay } from "../ui/format";
 import { attempt, Failure, Picture, Sheet } from "../ui/parts";
-import { myOrders, type OrderLine } from "./orders";
+import { myOrders } from "./orders";
 import { live, runningSales, sheet, showId, signInAs, signOut, state, token, values } from "./page";
 import { SaleCard } from "./sale-card";
 
@@ -78,7 +78,7 @@ function Sku({ sku }: { sku: SkuView }) {
 }
 
 function Orders() {
-  const [rows, setRows] = useState<OrderLine[]>([]);
+  const [rows, setRows] = useState<Order[]>([]);
   const [error, setError] = useState<ApiError | null>(null);
   const { claims, me } = state.value;
   const settled = claims.filter((record) => record.phase === "answered").length;
@@ -106,7 +106,7 @@ function Orders() {
   );
 }
 
-function liveOf(claims: readonly ClaimRecord[], row: OrderLine): ClaimRecord | undefined {
+function liveOf(claims: readonly ClaimRecord[], row: Order): ClaimRecord | undefined {
   return claims.find((record) => record.claim_id === row.claim_id);
 }
 
@@ -125,13 +125,13 @@ function ClaimRow({ record }: { record: ClaimRecord }) {
   );
 }
 
-function OrderRow({ row, live: record }: { row: OrderLine; live: ClaimRecord | undefined }) {
+function OrderRow({ row, live: record }: { row: Order; live: ClaimRecord | undefined }) {
   const told = record?.answer?.status;
   const status = told && told !== "held" && told !== "not_seen" ? told : row.status;
   return (
     <li class="order" data-status={status}>
       <h3>
-        {row.product} <span>{row.sku}</span>
+        {row.product_title} <span>{row.sku_title}</span>
       </h3>
       <p>
         {t("claim.units", { n: row.quantity })} · {money(row.price * row.quantity, row.currency)} ·{" "}
