@@ -66,7 +66,7 @@ def test_websocket_protocol_when_the_endpoint_runs_then_the_scope_is_made_before
 
 
 def test_server_when_it_is_subclassed_then_the_hooks_exist() -> None:
-    for name in ("startup", "shutdown", "capture_signals", "serve", "main_loop"):
+    for name in ("startup", "shutdown", "capture_signals", "serve", "main_loop", "on_tick"):
         assert callable(getattr(Server, name)), name
     server = uvicorn.Server(config())
     assert server.should_exit is False
