@@ -141,7 +141,7 @@ def door_stage(**settings: Any) -> Iterator[DoorStage]:
         yield stage
     finally:
         stage.gate.set()
-        stage.server.should_exit = True
+        stage.loop.call_soon_threadsafe(stage.server.ask_to_stop)
         thread.join(15)
         assert not thread.is_alive()
 

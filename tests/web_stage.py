@@ -8,7 +8,7 @@ import itertools
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,9 @@ class StageThread:
         return self._stages[0]
 
     def stop(self) -> None:
-        self._stages[0].server.should_exit = True
+        stage = self._stages[0]
+        with suppress(RuntimeError):  # the loop is closed: the test stopped it
+            stage.loop.call_soon_threadsafe(stage.server.ask_to_stop)
         self._thread.join(STOP_S)
         assert not self._thread.is_alive(), "the web process did not stop"
         assert not self._failures, self._failures

@@ -147,8 +147,8 @@ class WebServer(uvicorn.Server):
         loop = asyncio.get_running_loop()
         try:
             for number in _SIGNALS:
-                loop.add_signal_handler(number, self._on_signal)
-        except (RuntimeError, ValueError):  # not in the main thread: tests stop by should_exit
+                loop.add_signal_handler(number, self.ask_to_stop)
+        except (RuntimeError, ValueError):  # not in the main thread, where there are no signals
             yield
             return
         try:
@@ -164,7 +164,8 @@ class WebServer(uvicorn.Server):
                 async with asyncio.timeout(IDLE_SECONDS):
                     await self._asked.wait()
 
-    def _on_signal(self) -> None:
+    def ask_to_stop(self) -> None:
+        """Stop well; asked a second time: stop at once. Call it in the server's own loop."""
         self.force_exit = self.should_exit
         self.should_exit = True
         self._asked.set()

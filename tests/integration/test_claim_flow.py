@@ -249,7 +249,7 @@ async def test_stop_when_claims_are_under_way_then_they_are_answered_first(
             await client.post(lambda ref: claim(ref, sale, new_id()))[1]
         refs = range(client.next_ref - claims + 1, client.next_ref + 1)
         await until(lambda: metrics.commands.count("claim") > before, "claims at the hub")
-        web.server.should_exit = True
+        web.loop.call_soon_threadsafe(web.server.ask_to_stop)
         await until(lambda: client.closed is not None, "closed")
         assert client.closed
         assert client.closed[0] == 1012
