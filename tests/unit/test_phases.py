@@ -46,7 +46,8 @@ def test_flush_when_time_is_up_then_the_rest_is_served_next_with_what_is_newest(
     room.offer(world.set("stock:1", left=7))
     turns = [group.flush(over) for _ in range(6)]
     assert turns[-1] == (0, "never")
-    assert max(written for written, _ in turns) <= 4
+    # However late it is: a first and a last portion of the current, one of those behind.
+    assert max(written for written, _ in turns) <= 3 * phases.CHUNK
     for transport in transports:
         ticks = transport.take_messages()
         assert ticks[-1]["state"]["stock:1"]["left"] == 7
