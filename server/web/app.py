@@ -45,6 +45,7 @@ from server.web.health import Health, NotReady
 from server.web.openapi import openapi_route
 from server.web.pages import Pages, SecurityHeaders
 from server.web.policies import Policies
+from server.web.shared import Shared
 from server.web.watch import Watch
 
 log = structlog.get_logger()
@@ -56,6 +57,7 @@ HUB_STOP_SECONDS: Final = 1.0  # for likes and lines that are on their way to Re
 CLOSE_SECONDS: Final = 0.3  # for one pool of connections to close
 FEED_SILENT_SECONDS: Final = 6.0  # a room that heard nothing for so long is not served well
 PACES_SWEEP_SECONDS: Final = 60.0
+SHARED_SECONDS: Final = 1.0  # anybody may ask for the front page and /readyz, as often as they like
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ def make_app(
         *(endpoint.route() for endpoint in endpoints),
         openapi_route(endpoints),
         *make_health(settings, stores, hub, admission).routes(),
-        *Pages(lambda: front.live_shows(stores.pool, 50)).routes(),
+        *Pages(Shared(lambda: front.live_shows(stores.pool, 50), SHARED_SECONDS)).routes(),
     ]
     app = Starlette(
         routes=routes,
@@ -248,8 +250,8 @@ def make_health(settings: Settings, stores: Stores, hub: Hub, admission: Admissi
 
     return Health(
         {
-            "redis": lambda: command(stores.clients.commands, "PING"),
-            "postgresql": lambda: front.answers(stores.pool),
+            "redis": Shared(lambda: command(stores.clients.commands, "PING"), SHARED_SECONDS),
+            "postgresql": Shared(lambda: front.answers(stores.pool), SHARED_SECONDS),
             "feed": feed_is_heard,
             "door": lets_viewers_in,
         },
