@@ -3,7 +3,6 @@
 from typing import Final
 
 from server import limits
-from server.errors import Refused
 
 # Digits after the decimal point (ISO 4217, list one); every other currency has two.
 _DIGITS: Final = {
@@ -23,12 +22,6 @@ def amount_text(minor: int, currency: str) -> str:
     sign = "-" if minor < 0 else ""
     whole, rest = divmod(abs(minor), 10**digits)
     return f"{sign}{whole}.{rest:0{digits}d}" if digits else f"{sign}{whole}"
-
-
-def check_price(minor: int, field: str = "price") -> None:
-    """0 <= `minor` <= PRICE_MINOR_MAX. Raises Refused(bad_field)."""
-    if not 0 <= minor <= limits.PRICE_MINOR_MAX:
-        raise Refused("bad_field", f"Must be 0 to {limits.PRICE_MINOR_MAX}", field=field)
 
 
 def line_total(price: int, quantity: int) -> int:

@@ -107,14 +107,6 @@ class PostgresServer:
         finally:
             await connection.close()
 
-    async def drop_database(self, name: str) -> None:
-        """Drop the database `name` if it exists, ending its sessions."""
-        connection = await asyncpg.connect(self.url("postgres"))
-        try:
-            await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        finally:
-            await connection.close()
-
     def _initialise(self) -> None:
         """initdb beside the final place, then rename: a broken attempt is never taken for data."""
         fresh = self.directory.with_name(self.directory.name + ".new")

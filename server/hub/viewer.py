@@ -56,7 +56,7 @@ class Viewer(asyncio.Protocol):
     """One connection in one room. Made by the door, then `connection_made`, then `start`.
 
     `user` is None until a token was accepted (Room.sign_in). `budget` belongs to the commands
-    (rate limits). Times: `created_ms` is monotonic, `expires_at_ms` (of the token) wall time.
+    (rate limits). `expires_at_ms` (of the token) is wall time.
     """
 
     __slots__ = (
@@ -72,7 +72,6 @@ class Viewer(asyncio.Protocol):
         "address",
         "budget",
         "codec",
-        "created_ms",
         "expires_at_ms",
         "group",
         "name",
@@ -104,7 +103,6 @@ class Viewer(asyncio.Protocol):
         self.name = ""
         self.role = "viewer"
         self.expires_at_ms = 0
-        self.created_ms = int(clock.monotonic_ms())
         self.budget: Any = None
         self.wheel_slot = NOWHERE
         self._flags = 0

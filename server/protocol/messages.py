@@ -25,7 +25,6 @@ SUBPROTOCOL_JSON: Final = "livesale.v1.json"
 PROTOCOL_VERSION: Final = 1
 
 Ref = Annotated[int, Meta(ge=0, le=limits.REF_MAX)]
-UserId = Annotated[str, Meta(min_length=1, max_length=limits.USER_ID_CHARS_MAX)]
 Identifier = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 # Canonical text form of a UUID, lower case (RFC 9562 section 4).
 ClaimId = Annotated[

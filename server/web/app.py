@@ -43,7 +43,7 @@ from server.web.commands import Commands
 from server.web.crew import Crew
 from server.web.health import Health, NotReady
 from server.web.openapi import openapi_route
-from server.web.pages import Pages, SecurityHeaders
+from server.web.pages import LISTED_MAX, Pages, SecurityHeaders
 from server.web.policies import Policies
 from server.web.shared import Shared
 from server.web.watch import Watch
@@ -224,7 +224,7 @@ def make_app(
         *(endpoint.route() for endpoint in endpoints),
         openapi_route(endpoints),
         *make_health(settings, stores, hub, admission).routes(),
-        *Pages(Shared(lambda: front.live_shows(stores.pool, 50), SHARED_SECONDS)).routes(),
+        *Pages(Shared(lambda: front.live_shows(stores.pool, LISTED_MAX), SHARED_SECONDS)).routes(),
     ]
     app = Starlette(
         routes=routes,

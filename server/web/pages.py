@@ -24,7 +24,7 @@ from server.records.front import LiveShow
 log = structlog.get_logger()
 
 DIST: Final = Path(__file__).resolve().parents[2] / "client-demo" / "dist"
-LISTED_MAX: Final = 50
+LISTED_MAX: Final = 50  # shows on the front page
 CSP: Final = "; ".join(
     (
         "default-src 'none'",
