@@ -60,6 +60,6 @@ async def hold(stream: OrderStream, owner: str) -> AsyncIterator[Lease]:
         yield lease
     finally:
         keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeper
+        # Not suppress(CancelledError): that would swallow a cancellation of the holder, too.
+        await asyncio.gather(keeper, return_exceptions=True)
         await lease.release()
