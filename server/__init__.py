@@ -3,9 +3,10 @@
 Packages import downwards only (tests/unit/test_imports.py):
 
     cli
-    web | orders          process shells: viewers and hosts | order worker and audit
-    acts                  what hosts do: PostgreSQL first, then applied to Redis
-    hub | store | records fan-out in one process | Redis | PostgreSQL
+    web | orders          process shells: viewers and hosts | order worker
+    acts | audit          what people do: PostgreSQL first, then applied to Redis | the proof
+    hub | store | records | payments | webhooks
+                          fan-out in one process | Redis | PostgreSQL | outside services
     protocol              the wire
     domain                pure rules
     config clock errors limits telemetry   leaf modules

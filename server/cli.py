@@ -158,7 +158,7 @@ def audit(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Check that every unit is where it should be. Exit code 0: yes, 11: no, 2: cannot tell."""
-    from server.orders import audit as books
+    from server.audit import audit as books
 
     raise typer.Exit(books.run(with_running(config.load(), data), show, as_json))
 

@@ -26,6 +26,17 @@ EDGES: Final[Mapping[OrderStatus, frozenset[OrderStatus]]] = {
     "refunded": frozenset(),
 }
 
+# Every edge goes up in rank, so whoever is told of states out of order keeps the highest.
+RANK: Final[Mapping[OrderStatus, int]] = {
+    "confirmed": 1,
+    "expired": 2,
+    "cancelled": 2,
+    "paid": 3,
+    "fulfilled": 4,
+    "refunded": 4,
+}
+assert all(RANK[a] < RANK[b] for a, following in EDGES.items() for b in following)
+
 # Which counter of its pool holds the units of an order in this state; "": they were given back.
 COUNTED_AS: Final[Mapping[OrderStatus, Literal["reserved", "sold", ""]]] = {
     "confirmed": "reserved",

@@ -1,1 +1,1 @@
-"""The order worker and the audit: from the claims Redis accepted to orders in PostgreSQL."""
+"""The order worker: from the claims Redis accepted to orders in PostgreSQL."""

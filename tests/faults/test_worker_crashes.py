@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from server.audit import audit
 from server.embedded.postgres import PostgresServer
-from server.orders import audit
 from server.orders.worker import ShowConsumer
 from server.records import orders
 from server.store import keys

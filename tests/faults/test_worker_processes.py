@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from server.audit import audit
 from server.embedded.postgres import PostgresServer
-from server.orders import audit
 from tests.bookshop import SHOW, Bookshop, eventually, open_bookshop
 
 pytestmark = pytest.mark.faults

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from server.audit.audit import audit
 from server.errors import LivesaleError
-from server.orders.audit import audit
 from tests.host_stage import Stage, open_stage, request_id, show_id_of, until
 
 STEPS = 50

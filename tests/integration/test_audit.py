@@ -9,9 +9,9 @@ from typing import Any
 import msgpack
 import pytest
 
+from server.audit import audit
+from server.audit.conservation import Problem, ShowReport
 from server.config import Settings
-from server.orders import audit
-from server.orders.conservation import Problem, ShowReport
 from server.store import keys
 from tests.bookshop import SHOW, Bookshop, open_bookshop, take
 

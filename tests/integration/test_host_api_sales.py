@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from server import limits
+from server.audit import audit
 from server.errors import ERRORS
-from server.orders import audit
 from tests.host_stage import Stage, open_stage, request_id, show_id_of, until
 
 

@@ -13,8 +13,8 @@ LAYERS = {
     "errors": 0, "limits": 0, "clock": 0, "config": 0, "telemetry": 0,
     "domain": 1,
     "protocol": 2,
-    "hub": 3, "store": 3, "records": 3,
-    "acts": 4,
+    "hub": 3, "store": 3, "records": 3, "payments": 3, "webhooks": 3,
+    "acts": 4, "audit": 4,
     "web": 5, "orders": 5,
     "embedded": 6, "reference": 6,
     "cli": 7,
@@ -28,6 +28,9 @@ ONLY_IN = {
     "starlette": {"web"},
     "uvicorn": {"web"},
     "uvloop": {"web", "orders"},
+    "stripe": {"payments"},
+    "aiohttp": {"webhooks"},
+    "standardwebhooks": {"webhooks", "payments"},
     "typer": {"cli"},
 }
 

@@ -1,7 +1,7 @@
 """`livesale audit`: every unit, every claim and every order accounted for, also while selling.
 
 Reads Redis and PostgreSQL, writes nothing. The order of reading is what makes it exact
-(server/orders/conservation.py): what Redis must have, what viewers see, one cut of Redis, one
+(server/audit/conservation.py): what Redis must have, what viewers see, one cut of Redis, one
 snapshot of the books, then what Redis remembers of each claim.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from server.audit.conservation import ClaimKey, Comparison, ShowReport
 from server.config import Settings
 from server.errors import Misconfigured, RecordsUnavailable, StoreUnavailable
-from server.orders.conservation import ClaimKey, Comparison, ShowReport
 from server.records.audit import TakeBook, read_books, read_promised, shows_to_audit
 from server.records.pool import Pool, open_pool
 from server.store.client import RedisClients

@@ -1,0 +1,1 @@
+"""Telling the merchant: signing and sending webhooks (Standard Webhooks)."""
