@@ -22,6 +22,7 @@ export default defineConfig({
   server: {
     proxy: {
       "/api": server,
+      "/demo/pay": server,
       "/ws": { target: server, ws: true },
     },
   },
@@ -29,7 +30,7 @@ export default defineConfig({
     target: "es2022",
     // No data: URIs: the Content-Security-Policy allows pictures of our own host.
     assetsInlineLimit: 0,
-    rolldownOptions: { input: { viewer: "viewer.html", host: "host.html" } },
+    rolldownOptions: { input: { viewer: "viewer.html", host: "host.html", pay: "pay.html" } },
   },
   test: { include: ["tests/**/*.test.ts"] },
 });

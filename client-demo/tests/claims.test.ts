@@ -36,6 +36,29 @@ describe("a claim id", () => {
   });
 });
 
+describe("the proof of a hold", () => {
+  const PROOF = { receipt: "9f2c", epoch: 3, seq: 42, price: 9900 };
+  const held = answered(claim(), { ...told("held"), ...PROOF });
+
+  test("goes out with the claim when the server does not know the hold any more", () => {
+    const lost = answered(held, told("not_seen"));
+    expect(claimCommand(again(lost), 1)).toMatchObject({ attempt: 1, proof: PROOF });
+  });
+
+  test("is not there before the claim was held, nor after it was confirmed", () => {
+    expect(claimCommand(claim(), 1)).not.toHaveProperty("proof");
+    const confirmed = answered(held, told("confirmed"));
+    expect(claimCommand(confirmed, 1)).not.toHaveProperty("proof");
+  });
+
+  test("survives a reload", () => {
+    const storage = new MemoryStorage();
+    new ClaimBook(storage, "demo", "u-1").put(answered(held, told("not_seen")));
+    const [record] = new ClaimBook(storage, "demo", "u-1").list();
+    expect(record && claimCommand(record, 1).proof).toEqual(PROOF);
+  });
+});
+
 describe("a refusal", () => {
   test.each(["sold_out", "busy", "price_changed", "rate_limited"])(
     "%s decides the first sending",

@@ -276,6 +276,21 @@ describe("buying", () => {
     expect(socket.last("order_status").claim_id).toBe(claim_id);
   });
 
+  test("a hold the server has lost goes out again with its proof", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    room.session.buy(WISH);
+    const { ref, claim_id } = socket.last("claim");
+    const proof = { receipt: "9f2c", epoch: 1, seq: 42, price: 9900 };
+    socket.tell({ t: "accepted", ref, claim: { claim_id, status: "held", ...proof } });
+    vi.advanceTimersByTime(3_100);
+    const asked = socket.last("order_status").ref;
+    socket.tell({ t: "accepted", ref: asked, order: { claim_id, status: "not_seen" } });
+    vi.advanceTimersByTime(500);
+    expect(socket.last("claim")).toMatchObject({ claim_id, attempt: 1, proof });
+  });
+
   test("a claim made on another device is shown too", () => {
     const room = connect();
     goLive(room);

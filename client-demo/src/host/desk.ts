@@ -7,7 +7,21 @@ import { type CallOptions, call, download, type Order } from "../ui/api";
 import { type Live, openLive } from "../ui/live";
 import { attempt } from "../ui/parts";
 import { keepToken, takeToken } from "../ui/token";
-import type { Act, ChatPolicy, Product, Sale, SaleStats, Show } from "./types";
+import type {
+  Act,
+  AuditSummary,
+  ChatPolicy,
+  CreatedWebhook,
+  DeadLetter,
+  Delivery,
+  OrderDetail,
+  OrderVerb,
+  Product,
+  Sale,
+  SaleStats,
+  Show,
+  Webhook,
+} from "./types";
 
 const TOKEN_KEY = "livesale.host";
 
@@ -213,6 +227,14 @@ export class Desk {
     return (await this.#ask<{ orders: Order[] }>("GET", `/orders?${query}`)).orders;
   }
 
+  order(order: number): Promise<OrderDetail> {
+    return this.#ask("GET", `/orders/${order}`);
+  }
+
+  async moveOrder(order: number, verb: OrderVerb): Promise<void> {
+    await this.#ask("POST", `/orders/${order}/${verb}`);
+  }
+
   csv(): Promise<Blob> {
     return download(`/api/shows/${this.id}/orders.csv`, token.value);
   }
@@ -220,6 +242,46 @@ export class Desk {
   /** Newest first. */
   async acts(): Promise<Act[]> {
     return (await this.#ask<{ acts: Act[] }>("GET", "/acts")).acts;
+  }
+
+  audit(): Promise<AuditSummary> {
+    return this.#ask("GET", "/audit?form=short");
+  }
+
+  /** Those nobody has decided on, newest first. */
+  async deadLetters(): Promise<DeadLetter[]> {
+    const path = "/dead-letters?status=parked";
+    return (await this.#ask<{ dead_letters: DeadLetter[] }>("GET", path)).dead_letters;
+  }
+
+  async decideDeadLetter(letter: number, verb: "redrive" | "give-back"): Promise<void> {
+    await this.#ask("POST", `/dead-letters/${letter}/${verb}`);
+  }
+
+  // --- webhooks --------------------------------------------------------------------------------
+
+  /** Those that are told something, newest first. */
+  async webhooks(): Promise<Webhook[]> {
+    const { webhooks } = await this.#ask<{ webhooks: Webhook[] }>("GET", "/webhooks");
+    return webhooks.filter((hook) => hook.removed_at === 0);
+  }
+
+  addWebhook(url: string): Promise<CreatedWebhook> {
+    return this.#ask("POST", "/webhooks", { url });
+  }
+
+  async removeWebhook(webhook: number): Promise<void> {
+    await this.#ask("DELETE", `/webhooks/${webhook}`);
+  }
+
+  /** Newest first. */
+  async deliveries(webhook: number): Promise<Delivery[]> {
+    const path = `/webhooks/${webhook}/deliveries`;
+    return (await this.#ask<{ deliveries: Delivery[] }>("GET", path)).deliveries;
+  }
+
+  async resend(webhook: number, delivery: number): Promise<void> {
+    await this.#ask("POST", `/webhooks/${webhook}/deliveries/${delivery}/resend`);
   }
 
   async #loadShow(): Promise<void> {
@@ -235,8 +297,8 @@ export class Desk {
   }
 }
 
-/** Changes when units were sold or a sale's phase moved; "" before the first snapshot. */
+/** Changes when any unit or a sale's phase moved; "" before the first snapshot. */
 function salesMoved({ values, epoch, seq }: LiveState): string {
-  const sold = Object.values(values.stocks).map((stock) => `${stock.sale}:${stock.sold}`);
-  return epoch ? `${seq} ${sold.join(" ")}` : "";
+  const units = Object.values(values.stocks).map((stock) => `${stock.held}:${stock.sold}`);
+  return epoch ? `${seq} ${units.join(" ")}` : "";
 }

@@ -1,5 +1,7 @@
 /** What the host API answers (server/acts/views.py). Money in minor units, times in ms, 0: none. */
 
+import type { Order } from "../ui/api";
+
 export interface Show {
   show: string;
   title: string;
@@ -92,4 +94,81 @@ export interface SaleStats {
   orders: number;
   units: number;
   amount: number;
+}
+
+export type OrderVerb = "fulfil" | "refund" | "cancel";
+
+/** An order with every step after its confirmation and its payments, oldest first. */
+export interface OrderDetail extends Order {
+  moves: {
+    status_from: Order["status"] | "dead";
+    status_to: Order["status"];
+    reason: "deadline" | "buyer" | "host" | "payment" | "retake" | "redrive";
+    actor: string;
+    at: number;
+  }[];
+  payments: {
+    payment: string;
+    provider: string;
+    status: "created" | "captured" | "retake_pending" | "refund_requested" | "refunded" | "failed";
+    amount: number;
+    currency: string;
+    reason: string;
+    created_at: number;
+  }[];
+}
+
+/** Units of a sale at one instant; `difference` 0: every unit is where it should be. */
+export interface PoolBalance {
+  pool: number;
+  initial: number;
+  restocked: number;
+  lowered: number;
+  available: number;
+  backlog: number;
+  reserved: number;
+  sold: number;
+  dead: number;
+  pending_give: number;
+  difference: number;
+}
+
+export interface AuditSummary {
+  at: number;
+  ok: boolean;
+  found: number;
+  pools: PoolBalance[];
+}
+
+export interface DeadLetter {
+  dead_letter: number;
+  sale: number;
+  units: number;
+  error: string;
+  status: "parked" | "redriven" | "given_back";
+  at: number;
+  content: Record<string, unknown>;
+}
+
+export interface Webhook {
+  webhook: number;
+  url: string;
+  removed_at: number;
+  pending: number;
+  failed: number;
+}
+
+export interface CreatedWebhook extends Webhook {
+  secret: string;
+}
+
+export interface Delivery {
+  delivery: number;
+  webhook_id: string;
+  topic: string;
+  at: number;
+  status: "pending" | "delivered" | "failed";
+  attempts: number;
+  http_status: number;
+  last_error: string;
 }

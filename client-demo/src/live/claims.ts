@@ -9,7 +9,7 @@
 import { v7 as uuidv7 } from "uuid";
 import { UNDECIDED_REFUSALS } from "./errors";
 import { ATTEMPT_MAX } from "./limits";
-import type { Claim, ClaimState, ClaimStatus, RefusedReply } from "./messages";
+import type { Claim, ClaimState, ClaimStatus, Proof, RefusedReply } from "./messages";
 
 /**
  * Where this page stands with a claim:
@@ -55,20 +55,29 @@ export function adopted(answer: ClaimState, at: number): ClaimRecord {
 
 export function claimCommand(record: ClaimRecord, ref: number): Claim {
   const { sale, claim_id, quantity, price_version, attempt } = record;
-  return { t: "claim", ref, sale, claim_id, quantity, price_version, attempt };
+  const claim: Claim = { t: "claim", ref, sale, claim_id, quantity, price_version, attempt };
+  const proof = proofOf(record);
+  return proof ? { ...claim, proof } : claim;
 }
 
-/** How far along a status is; an answer never takes a claim back. */
+/** That the claim was held before, should the server have lost it. */
+function proofOf({ answer }: ClaimRecord): Proof | null {
+  if (answer?.status !== "held" || !answer.receipt) return null;
+  const { receipt, epoch = 0, seq = 0, price = 0 } = answer;
+  return { receipt, epoch, seq, price };
+}
+
+/** How far along a status is (every step goes up); an answer never takes a claim back. */
 const RANK: Record<ClaimStatus, number> = {
   not_seen: 0,
   held: 1,
   confirmed: 2,
   released_by_incident: 2,
-  paid: 3,
-  fulfilled: 3,
   expired: 3,
   cancelled: 3,
-  refunded: 3,
+  paid: 4,
+  fulfilled: 5,
+  refunded: 5,
 };
 
 /** The server told `answer`, as a reply or by itself. `not_seen` is never final. */

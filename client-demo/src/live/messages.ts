@@ -40,6 +40,15 @@ export interface Claim {
   quantity: number;
   price_version: number;
   attempt?: number;
+  proof?: Proof;
+}
+
+/** What an answer `held` said. */
+export interface Proof {
+  receipt: string;
+  epoch: number;
+  seq: number;
+  price: number;
 }
 
 export interface OrderStatus {

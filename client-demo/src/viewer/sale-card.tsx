@@ -7,6 +7,7 @@ import { money, span } from "../ui/format";
 import { claimsOf } from "../ui/live";
 import { Picture, StockBar, StockNumbers } from "../ui/parts";
 import { type BuyState, buyState, isOver, unitsHeld, unitsTaken } from "./buying";
+import { nextToPay } from "./orders";
 import { itemOf, linkLive, live, sheet, state, values } from "./page";
 
 /** Chosen quantity by sale; 1 where nobody chose. */
@@ -169,9 +170,16 @@ function Outcome({ claims }: { claims: readonly ClaimRecord[] }) {
   const got = unitsTaken(claims) - held;
   const last = claims.at(-1);
   const refusal = last?.phase === "refused" || last?.phase === "unknown" ? last.refusal : null;
+  const now = live.now.value;
+  const unpaid = nextToPay(claims, now);
   return (
     <p class="outcome" role="status">
       {got > 0 && <span class="outcome-got">{t("buy.got", { n: got })}</span>}
+      {unpaid && (
+        <button type="button" class="outcome-pay" onClick={() => (sheet.value = "orders")}>
+          {t("buy.pay", { time: span((unpaid.pay_by ?? 0) - now) })}
+        </button>
+      )}
       {held > 0 && <span>{t("buy.provisional", { n: held })}</span>}
       {refusal && <span class="outcome-refused">{textOf(refusal)}</span>}
       {last?.answer?.status === "released_by_incident" && (

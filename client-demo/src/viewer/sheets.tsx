@@ -5,9 +5,9 @@ import { t, textOf } from "../i18n";
 import type { ClaimRecord, ProductView, SkuView } from "../live";
 import { NAME_CHARS_MAX } from "../live/limits";
 import type { ApiError, Order } from "../ui/api";
-import { money, timeOfDay } from "../ui/format";
+import { money, span, timeOfDay } from "../ui/format";
 import { attempt, Failure, Picture, Sheet } from "../ui/parts";
-import { myOrders } from "./orders";
+import { cancelOrder, myOrders, payOrder } from "./orders";
 import { live, runningSales, sheet, showId, signInAs, signOut, state, token, values } from "./page";
 import { SaleCard } from "./sale-card";
 
@@ -81,11 +81,11 @@ function Orders() {
   const [rows, setRows] = useState<Order[]>([]);
   const [error, setError] = useState<ApiError | null>(null);
   const { claims, me } = state.value;
-  const settled = claims.filter((record) => record.phase === "answered").length;
+  const moved = claims.map((record) => record.answer?.status ?? "").join();
   useEffect(() => {
     if (!token.value) return;
     attempt(async () => setRows(await myOrders(showId, token.value))).then(setError);
-  }, [settled, me?.user]);
+  }, [moved, me?.user]);
   const stored = new Set(rows.map((row) => row.claim_id));
   const pending = claims.filter((record) => !stored.has(record.claim_id)).reverse();
   const signedOut = me === null && !token.value;
@@ -139,10 +139,30 @@ function OrderRow({ row, live: record }: { row: Order; live: ClaimRecord | undef
       </p>
       <b class={`status status-${status}`}>{t(`claim.${status}`)}</b>
       <small>{t("claim.number", { n: row.order_id })}</small>
-      {status === "confirmed" && row.pay_by > 0 && (
-        <small>{t("claim.pay_by", { time: timeOfDay(row.pay_by) })}</small>
-      )}
+      {status === "confirmed" && row.pay_by > 0 && <Unpaid row={row} />}
     </li>
+  );
+}
+
+/** An order that waits for its payment: how long still, the way to pay, the way out. */
+function Unpaid({ row }: { row: Order }) {
+  const [error, setError] = useState<ApiError | null>(null);
+  const left = row.pay_by - live.now.value;
+  const act = (work: typeof payOrder) => async () => {
+    setError(await attempt(() => work(showId, token.value, row.order_id)));
+  };
+  if (left <= 0) return <small>{t("claim.pay_by", { time: timeOfDay(row.pay_by) })}</small>;
+  return (
+    <div class="unpaid">
+      <small role="timer">{t("claim.pay_left", { time: span(left) })}</small>
+      <button type="button" class="buy buy-open" data-pay={row.order_id} onClick={act(payOrder)}>
+        {t("claim.pay")}
+      </button>
+      <button type="button" class="plain" onClick={act(cancelOrder)}>
+        {t("claim.cancel")}
+      </button>
+      <Failure error={error} />
+    </div>
   );
 }
 
