@@ -1,0 +1,286 @@
+"""Payments in PostgreSQL, and the events of their providers; statements are in sql/payments.sql.
+
+Whoever decides about a payment holds its row. With the order, the rows of the epoch and the pool
+come first (order_life.hold_pools), so that the order worker and this never wait for each other in
+a circle.
+"""
+
+import uuid
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from server.domain.order import OrderStatus
+from server.domain.payment import EventKind, PaymentStatus, Standing
+from server.records import sql
+from server.records.pool import Connection, Pool, acquire
+
+SQL: Final = sql.load("payments")
+ERROR_CHARS: Final = 300
+RETAKE_ATTEMPTS_MAX: Final = 300  # a re-take that was not decided by then ends in a refund
+REFUND_FIRST_S: Final = 20.0  # to the second attempt; doubled from one to the next
+REFUND_MAX_S: Final = 3_600.0
+
+
+class OrderToPay(NamedTuple):
+    """What a buyer would pay for. `in_time`: the order has a time to pay, and it is not over."""
+
+    order_id: int
+    status: OrderStatus
+    quantity: int
+    price: int
+    currency: str
+    product: str
+    sku: str
+    in_time: bool
+
+
+class OpenPayment(NamedTuple):
+    """A payment that the buyer can pay, once it has a `pay_url`."""
+
+    payment_id: uuid.UUID
+    order_id: int
+    provider: str
+    status: PaymentStatus
+    amount: int
+    currency: str
+    pay_url: str
+
+
+class NewEvent(NamedTuple):
+    """A verified event as it came. `occurred_at`: ms since 1970, by the provider's clock."""
+
+    provider: str
+    event_id: str
+    kind: EventKind
+    external_id: str
+    payment_id: uuid.UUID | None
+    amount: int
+    currency: str
+    occurred_at: int
+    payload: bytes
+
+
+class HeldEvent(NamedTuple):
+    """An event that is in hand until the transaction ends."""
+
+    kind: EventKind
+    external_id: str
+    payment_id: uuid.UUID | None
+    amount: int
+    currency: str
+
+
+class PaymentPlace(NamedTuple):
+    """Where a payment belongs."""
+
+    payment_id: uuid.UUID
+    show_id: str
+    order_id: int
+
+
+class WaitingRetake(NamedTuple):
+    """A late payment in hand, with what has to be taken for it again.
+
+    `counted`: units that count anew against the buyer's limit. `given`: Redis has the units that
+    came back when the order expired. `overdue`: it was looked at RETAKE_ATTEMPTS_MAX times.
+    """
+
+    show_id: str
+    pool_id: int
+    buyer: str
+    quantity: int
+    price: int
+    price_version: int
+    counted: int
+    given: bool
+    overdue: bool
+
+
+class DueRefund(NamedTuple):
+    """A refund to ask the provider for, now."""
+
+    payment_id: uuid.UUID
+    provider: str
+    external_id: str
+    amount: int
+    currency: str
+
+
+class Unfinished(NamedTuple):
+    """How much waits: late payments, refunds, events not yet handled."""
+
+    retake_pending: int
+    refund_requested: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentRow:
+    """One payment as operators see it. Times in ms since 1970."""
+
+    payment_id: uuid.UUID
+    show_id: str
+    order_id: int
+    buyer: str
+    provider: str
+    external_id: str
+    amount: int
+    currency: str
+    status: PaymentStatus
+    reason: str
+    attempts: int
+    last_error: str
+    created_ms: int
+    updated_ms: int
+
+
+# --- Beginning ------------------------------------------------------------------------------------
+
+
+async def order_to_pay(
+    conn: Connection, show_id: str, order_id: int, buyer: str
+) -> OrderToPay | None:
+    row = await conn.fetchrow(SQL["order_to_pay"], show_id, order_id, buyer)
+    return OrderToPay(**row) if row else None
+
+
+async def open_payment(
+    conn: Connection,
+    payment_id: uuid.UUID,
+    provider: str,
+    show_id: str,
+    buyer: str,
+    order: OrderToPay,
+    amount: int,
+) -> OpenPayment | None:
+    """The open payment of the order at this provider: a new one with this id, or the one there
+    is. None: it was open and has moved on meanwhile."""
+    values = (payment_id, order.order_id, provider, amount, order.currency, show_id, buyer)
+    await conn.execute(SQL["insert_payment"], *values)
+    row = await conn.fetchrow(SQL["open_payment"], order.order_id, provider)
+    return OpenPayment(**row) if row else None
+
+
+async def set_intent(
+    conn: Connection, payment_id: uuid.UUID, external_id: str, pay_url: str
+) -> None:
+    await conn.execute(SQL["set_intent"], payment_id, external_id, pay_url)
+
+
+# --- Events ---------------------------------------------------------------------------------------
+
+
+async def insert_event(conn: Connection, event: NewEvent) -> bool:
+    """Keep an event; True when it is new. Outside a transaction it is durable after this."""
+    return await conn.fetchval(SQL["insert_event"], *event) is not None
+
+
+async def hold_event(conn: Connection, provider: str, event_id: str) -> HeldEvent | None:
+    """The event, in hand until the transaction ends; None: handled, or in somebody else's."""
+    row = await conn.fetchrow(SQL["hold_event"], provider, event_id)
+    return HeldEvent(**row) if row else None
+
+
+async def finish_event(conn: Connection, provider: str, event_id: str, outcome: str) -> None:
+    await conn.execute(SQL["finish_event"], provider, event_id, outcome)
+
+
+async def unhandled_events(
+    conn: Connection, older_than_s: float, limit: int
+) -> list[tuple[str, str]]:
+    """(provider, event id) of events that nobody has handled."""
+    rows = await conn.fetch(SQL["unhandled_events"], older_than_s, limit)
+    return [(row["provider"], row["event_id"]) for row in rows]
+
+
+async def find_payment(
+    conn: Connection, provider: str, payment_id: uuid.UUID | None, external_id: str
+) -> PaymentPlace | None:
+    """The payment an event is about, by our id if it names it, else by the provider's."""
+    row = await conn.fetchrow(SQL["find_payment"], provider, payment_id, external_id)
+    return PaymentPlace(**row) if row else None
+
+
+async def hold_standing(conn: Connection, payment_id: uuid.UUID) -> Standing:
+    """The payment and its order, both held. The caller holds the epoch's and the pool's row."""
+    row = await conn.fetchrow(SQL["hold_standing"], payment_id)
+    assert row is not None  # payments are never deleted
+    return Standing(**row)
+
+
+async def set_status(
+    conn: Connection,
+    payment_id: uuid.UUID,
+    status: PaymentStatus,
+    reason: str = "",
+    external_id: str = "",
+) -> None:
+    """The caller holds the payment and has looked up that the step is an edge."""
+    await conn.execute(SQL["set_status"], payment_id, status, reason, external_id)
+
+
+async def request_refund(conn: Connection, order_id: int, reason: str) -> bool:
+    """Ask for the order's captured payment to go back; in the transaction that refunds the order,
+    after it. False: nothing was captured. The order worker's process does the rest."""
+    return await conn.fetchval(SQL["request_refund"], order_id, reason) is not None
+
+
+# --- Late payments --------------------------------------------------------------------------------
+
+
+async def due_retakes(conn: Connection, limit: int) -> list[tuple[str, uuid.UUID]]:
+    """(show, payment) of late payments to look at now."""
+    rows = await conn.fetch(SQL["due_retakes"], limit)
+    return [(row["show_id"], row["payment_id"]) for row in rows]
+
+
+async def hold_retake(conn: Connection, payment_id: uuid.UUID) -> WaitingRetake | None:
+    """A late payment, in hand until the transaction ends; None: it does not wait any more, or
+    somebody else has it."""
+    row = await conn.fetchrow(SQL["hold_retake"], payment_id, RETAKE_ATTEMPTS_MAX)
+    return WaitingRetake(**row) if row else None
+
+
+async def postpone(
+    conn: Connection, payment_id: uuid.UUID, seconds: float, error: str = ""
+) -> None:
+    """Look at a late payment again after `seconds`, and count that it was looked at."""
+    await conn.execute(SQL["postpone"], payment_id, seconds, error[:ERROR_CHARS])
+
+
+# --- Refunds --------------------------------------------------------------------------------------
+
+
+async def take_refunds(conn: Connection, limit: int) -> list[DueRefund]:
+    """Refunds that are due, each for one caller: it has REFUND_FIRST_S to ask the provider."""
+    rows = await conn.fetch(SQL["take_refunds"], limit, REFUND_FIRST_S, REFUND_MAX_S)
+    return [DueRefund(**row) for row in rows]
+
+
+async def note_attempt(conn: Connection, payment_id: uuid.UUID, error: str) -> None:
+    """The provider did not refund yet, and why."""
+    await conn.execute(SQL["note_attempt"], payment_id, error[:ERROR_CHARS])
+
+
+async def set_refunded(conn: Connection, payment_id: uuid.UUID) -> None:
+    await conn.execute(SQL["set_refunded"], payment_id)
+
+
+# --- Looking --------------------------------------------------------------------------------------
+
+
+async def list_payments(
+    pool: Pool, *, show_id: str | None = None, unfinished: bool = False, limit: int = 100
+) -> list[PaymentRow]:
+    """Payments of a show or of all, newest first; `unfinished`: those that still have to move."""
+    async with acquire(pool) as conn:
+        rows = await conn.fetch(SQL["list_payments"], show_id, unfinished, limit)
+    return [PaymentRow(**row) for row in rows]
+
+
+async def count_unfinished(conn: Connection) -> Unfinished:
+    row: asyncpg.Record | None = await conn.fetchrow(SQL["count_unfinished"])
+    assert row is not None
+    return Unfinished(**row)
