@@ -2,66 +2,37 @@
 
 Reads Redis and PostgreSQL, writes nothing. The order of reading is what makes it exact
 (server/audit/conservation.py): what Redis must have, what viewers see, one cut of Redis, one
-snapshot of the books, then what Redis remembers of each claim.
+snapshot of the books, then what Redis remembers of each claim. About 40 µs of CPU per claim.
 """
 
-import asyncio
-import json
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
-from server.audit.conservation import ClaimKey, Comparison, ShowReport
-from server.config import Settings
-from server.errors import Misconfigured, RecordsUnavailable, StoreUnavailable
-from server.records.audit import TakeBook, read_books, read_promised, shows_to_audit
-from server.records.pool import Pool, open_pool
+from server.audit.buyers import BuyerCounts
+from server.audit.conservation import Conservation, check_viewers
+from server.audit.fates import Fates
+from server.audit.report import AuditReport, ShowReport
+from server.errors import Misconfigured, StoreUnavailable
+from server.records.audit import (
+    Books,
+    Promised,
+    ShowBooks,
+    TakeBook,
+    open_books,
+    order_statuses,
+    read_promised,
+    shows_to_audit,
+)
+from server.records.pool import Pool
 from server.store.client import RedisClients
 from server.store.room import RoomStore
 from server.store.scripts import Scripts
 from server.store.stock import Stock
+from server.store.types import AuditCut, RoomSnapshot
 
-EXIT_OK: Final = 0
-EXIT_CANNOT_TELL: Final = 2  # wrong use, or a server does not answer
-EXIT_PROBLEMS: Final = 11
 LOOKUP_CLAIMS: Final = 1_000
-
-
-@dataclass(slots=True)
-class AuditReport:
-    """What was found in all shows."""
-
-    shows: list[ShowReport] = field(default_factory=list)
-
-    @property
-    def is_ok(self) -> bool:
-        return not any(show.problems for show in self.shows)
-
-    def to_json(self) -> str:
-        shows = [show.as_dict() for show in self.shows]
-        return json.dumps({"ok": self.is_ok, "shows": shows}, ensure_ascii=False)
-
-    def to_text(self) -> str:
-        """For people: one line per pool, one per problem."""
-        lines = [line for show in self.shows for line in _lines(show)]
-        problems = sum(len(show.problems) for show in self.shows)
-        verdict = "every unit is where it should be" if self.is_ok else f"{problems} problems"
-        return "\n".join([*lines, f"{len(self.shows)} shows: {verdict}"])
-
-
-def _lines(show: ShowReport) -> list[str]:
-    return [
-        f"{show.show_id}: epoch {show.epoch}, {show.orders} orders, {show.claims} claims",
-        *(
-            f"  pool {p.pool}: available {p.available} + backlog {p.backlog} + reserved"
-            f" {p.reserved} + sold {p.sold} + dead {p.dead} + pending give {p.pending_give}"
-            f" = initial {p.initial} + restocked {p.restocked} - lowered {p.lowered}"
-            + (f" {p.difference:+d}" if p.difference else "")
-            for p in show.pools
-        ),
-        *(f"  PROBLEM {problem.kind}: {problem.detail}" for problem in show.problems),
-    ]
+REBUILDS_MAX: Final = 3  # in the middle of an audit, which then begins again
 
 
 async def audit(clients: RedisClients, pool: Pool, show_id: str | None) -> AuditReport:
@@ -76,75 +47,134 @@ async def audit(clients: RedisClients, pool: Pool, show_id: str | None) -> Audit
 
 
 async def audit_show(clients: RedisClients, pool: Pool, show_id: str) -> ShowReport:
-    """Audit one show."""
+    """Audit one show. Raises StoreUnavailable, also when its stock is rebuilt again and again."""
     scripts = Scripts(clients.commands)
-    stock, room = Stock(scripts), RoomStore(scripts)
-    report = ShowReport(show_id)
-    promised = await read_promised(pool, show_id)
-    before = await room.snapshot(show_id)
-    cut = await stock.audit_cut(show_id, list(promised.pools))
-    after = await room.snapshot(show_id)
-    books = await read_books(pool, show_id)
-    if cut is None or before is None or after is None:
-        if promised.pools:
-            report.add("show_missing", "Redis has lost the show")
-        return report
-    comparison = Comparison(report, cut, books)
-    comparison.check_show()
-    comparison.check_promised(promised)
-    comparison.check_pools()
-    comparison.check_viewers(before.state, after.state)
-    await _check_claims(stock, show_id, comparison)
-    return report
+    for _ in range(REBUILDS_MAX):
+        audit = _Audit(Stock(scripts), RoomStore(scripts), pool, show_id)
+        await audit.run()
+        if not await audit.was_rebuilt():
+            return audit.report
+    raise StoreUnavailable(f"the stock of {show_id} is being rebuilt again and again")
 
 
-async def _check_claims(stock: Stock, show_id: str, comparison: Comparison) -> None:
-    """Each claim's fate, and each order's origin."""
-    remembered: set[ClaimKey] = set()
-    async for claim in stock.remembered_claims(show_id):
-        key = (claim.buyer, claim.claim_id)
-        if key not in remembered:  # a scan may name a claim twice
-            remembered.add(key)
-            comparison.check_claim(claim)
-    comparison.report.claims = len(remembered)
-    rows = [row for row in comparison.books.takes if row.kind in ("order", "released")]
-    unseen = [row for row in rows if (row.buyer, row.claim_id) not in remembered]
-    for start in range(0, len(unseen), LOOKUP_CLAIMS):
-        await _check_origins(stock, show_id, comparison, unseen[start : start + LOOKUP_CLAIMS])
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What was read of Redis: the cut, and what viewers saw before and after it."""
+
+    before: RoomSnapshot
+    cut: AuditCut
+    after: RoomSnapshot
 
 
-async def _check_origins(
-    stock: Stock, show_id: str, comparison: Comparison, rows: Sequence[TakeBook]
-) -> None:
-    """The scan may have missed claims made during it: ask for each."""
-    states = await stock.lookup(show_id, [(row.buyer, row.claim_id) for row in rows])
-    for row, state in zip(rows, states, strict=True):
-        if state is None:
-            comparison.check_origin(row)
+class _Audit:
+    """One audit of one show."""
 
+    def __init__(self, stock: Stock, room: RoomStore, pool: Pool, show_id: str) -> None:
+        self.report = ShowReport(show_id)
+        self._stock = stock
+        self._room = room
+        self._pool = pool
+        self._show_id = show_id
+        self._epoch: int | None = None  # of the cut
 
-def run(settings: Settings, show: str | None, as_json: bool) -> int:
-    """Audit and print; the exit code: 0 all well, 11 problems, 2 cannot tell."""
-    try:
-        report = asyncio.run(_run(settings, show))
-    except (Misconfigured, StoreUnavailable, RecordsUnavailable) as error:
-        _print(json.dumps({"ok": None, "error": str(error)}) if as_json else f"audit: {error}")
-        return EXIT_CANNOT_TELL
-    _print(report.to_json() if as_json else report.to_text())
-    return EXIT_OK if report.is_ok else EXIT_PROBLEMS
+    async def was_rebuilt(self) -> bool:
+        """Whether the stock became another one since the cut: then nothing fits together."""
+        if self._epoch is None:
+            return False
+        now = await self._room.snapshot(self._show_id)
+        return now is not None and now.stock_epoch != self._epoch
 
+    async def run(self) -> None:
+        promised = await read_promised(self._pool, self._show_id)
+        view = await self._look(promised)
+        async with open_books(self._pool, self._show_id) as books:
+            show = await books.show()
+            if view is None or not self._may_compare(view.cut, show):
+                if view is None and promised.pools:
+                    self.report.add("show_missing", "Redis has lost the show")
+                return
+            check_viewers(self.report, view.cut, view.before.state, view.after.state)
+            conservation = Conservation(self.report, view.cut, show, promised)
+            fates, buyers = Fates(self.report, view.cut), BuyerCounts(self.report)
+            await self._read(view.cut, books, conservation, fates, buyers)
+        conservation.check()
+        await self._check_fates(fates)
+        await self._check_buyers(conservation, buyers)
 
-async def _run(settings: Settings, show: str | None) -> AuditReport:
-    clients = await RedisClients.open(settings.redis_url)
-    try:
-        pool = await open_pool(settings.database_url, size=1)
-        try:
-            return await audit(clients, pool, show)
-        finally:
-            pool.terminate()
-    finally:
-        await clients.aclose()
+    async def _look(self, promised: Promised) -> _View | None:
+        """None: Redis does not know the show."""
+        before = await self._room.snapshot(self._show_id)
+        cut = await self._stock.audit_cut(self._show_id, list(promised.pools))
+        after = await self._room.snapshot(self._show_id)
+        if cut is None or before is None or after is None:
+            return None
+        self._epoch, self.report.epoch, self.report.at = cut.epoch, cut.epoch, cut.now_ms
+        return _View(before, cut, after)
 
+    def _may_compare(self, cut: AuditCut, show: ShowBooks) -> bool:
+        """What is wrong with the show as a whole; False: its parts cannot be compared."""
+        report = self.report
+        if not cut.same_run:
+            report.add("not_vouched", "Redis was started, restored or replaced since its stock was"
+                       " written; nothing is sold before it is reconciled")  # fmt: skip
+        if show.halted_by:
+            report.add("halted", f"the show is halted: {show.halted_by}")
+        elif show.rebuilding or cut.gate == "rebuilding":
+            report.add("halted", "the stock is being rebuilt")
+            return False
+        if cut.epoch != show.epoch:
+            detail = f"Redis has stock epoch {cut.epoch}, the books {show.epoch}"
+            report.add("epoch", detail)
+        return cut.epoch == show.epoch
 
-def _print(text: Any) -> None:
-    sys.stdout.write(f"{text}\n")
+    async def _read(
+        self,
+        cut: AuditCut,
+        books: Books,
+        conservation: Conservation,
+        fates: Fates,
+        buyers: BuyerCounts,
+    ) -> None:
+        """Every entry of the order stream and every row of the books."""
+        for entry in cut.pending:
+            conservation.enter_entry(entry)
+            fates.enter_entry(entry)
+        async for takes in books.takes():
+            conservation.enter_takes(takes)
+            fates.enter(takes)
+        async for gives in books.gives():
+            conservation.enter_gives(gives)
+        async for rows in books.buyers():
+            buyers.enter(rows)
+        async for kind, pool, buyer, order_id, detail in books.faults():
+            self.report.add(kind, detail, pool=pool, buyer=buyer, order_id=order_id)
+
+    async def _check_fates(self, fates: Fates) -> None:
+        """Each claim's fate, and each order's origin."""
+        async for claim in self._stock.remembered_claims(self._show_id):
+            fates.check_claim(claim)
+        if fates.ahead:
+            fates.check_ahead(await order_statuses(self._pool, list(fates.ahead)))
+        unseen = [fates.booked[key] for key in fates.unseen]
+        for start in range(0, len(unseen), LOOKUP_CLAIMS):
+            await self._check_origins(fates, unseen[start : start + LOOKUP_CLAIMS])
+
+    async def _check_origins(self, fates: Fates, rows: Sequence[TakeBook]) -> None:
+        """The scan may have missed claims made during it: ask for each."""
+        claims = [(row.buyer, row.claim_id) for row in rows]
+        states = await self._stock.lookup(self._show_id, claims)
+        for row, state in zip(rows, states, strict=True):
+            if state is None:
+                fates.check_origin(row)
+
+    async def _check_buyers(self, conservation: Conservation, buyers: BuyerCounts) -> None:
+        """Only in pools that are still as they were at the cut."""
+        counted = {
+            pool: await self._stock.units_by_buyer(self._show_id, pool)
+            for pool in conservation.pools
+        }
+        now = await self._room.snapshot(self._show_id)
+        for pool, tally in conservation.pools.items():
+            stock = now and now.state.get(f"stock:{pool}")
+            if tally.cut and stock and stock["version"] == tally.cut.version:
+                buyers.check(pool, conservation, counted[pool])
