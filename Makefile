@@ -17,8 +17,13 @@ up: $(VENV)/up client ## Run everything here with a demo show (ARGS="--port 9000
 
 .PHONY: test
 test: $(VENV)/dev client ## All tests, with servers of their own (ARGS="tests/unit -k name")
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n auto --dist loadfile $(ARGS)
 	$(PY) -m server.embedded.node test
+
+.PHONY: test-faults
+test-faults: $(VENV)/dev ## The long proof: kill rounds, the acceptance sale, guard removal (20 minutes)
+	LIVESALE_TEST_LONG=1 $(PY) -m pytest tests/faults tests/guards tests/simulation \
+	  tests/integration/test_audit_under_load.py $(ARGS)
 
 .PHONY: check
 check: $(VENV)/dev ## Linters and types, Python and client

@@ -9,7 +9,8 @@
     postgres_server     a PostgreSQL of the test's own, migrated, to be stopped and killed
 
 LIVESALE_TEST_REDIS_URL and LIVESALE_TEST_DATABASE_URL run the tests against other servers (the
-Redis is flushed; on the PostgreSQL databases are created and dropped).
+Redis is flushed; on the PostgreSQL databases are created and dropped). LIVESALE_TEST_LONG=1 runs
+the long form of what has two (`make test-faults`).
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from server.records import migrate
 
 TEST_REDIS_URL = os.environ.get("LIVESALE_TEST_REDIS_URL", "")
 TEST_DATABASE_URL = os.environ.get("LIVESALE_TEST_DATABASE_URL", "")
+LONG = bool(os.environ.get("LIVESALE_TEST_LONG"))
 TEMPLATE = "livesale_template"
 
 QUICK_VALKEY = {
