@@ -1,13 +1,18 @@
 """`bench claim`: a flash sale at full speed, from the first claim sent to the last `confirmed`.
 
 The whole livesale runs (web, order worker, Redis, PostgreSQL) and shares the cores with this
-loader. Three measurements:
+loader, once for each durability profile (figures of `strict` begin with its name). A claim counts
+as accepted when its buyer was told `confirmed`, which is when its order is committed. Five
+measurements:
 
 - *sell-out*: every buyer sends its claims one after the other, each when the last was answered,
   until the stock is gone; the run ends when the last buyer was told `confirmed`;
-- *sold out*: the same buyers go on claiming from the empty sale;
-- *paced*: claims at a fixed rate that does not wait for answers, for latencies that mean
-  something, and the age of the stock number at watching viewers.
+- *burst*: every buyer sends all its claims at once, one TCP segment each. `burst_accepted_per_s`
+  counts until the last `held`, `burst_persisted_per_s` until the last `confirmed`;
+- *evaluated*: claims on the empty sale that say they are repeats, so the script decides each;
+- *sold out*: first claims on the empty sale, which the hub answers by itself;
+- *paced*: claims at half the rate of the sell-out that do not wait for answers, for latencies that
+  mean something, and the age of the stock number at watching viewers.
 
 What is counted here is compared with PostgreSQL's order rows at the end.
 """
@@ -29,9 +34,9 @@ from loadtest.stand import Stand, stand
 from server.protocol.facts import StateFact, decode_fact
 from server.protocol.messages import SUBPROTOCOL_MSGPACK, Tick, Welcome
 
-SEGMENT_CLAIMS = 1  # claims in one TCP segment of the sell-out: as real buyers send them
-SOLD_OUT_SEGMENT = 10
-PACED_PER_SECOND = 4_000
+PROFILES = ("fast", "strict")
+WARM_UP_CLAIMS = 2
+REFUSED_SEGMENT = 10  # claims in one TCP segment where all are refused; elsewhere one, as buyers do
 PACE_SECONDS = 0.005  # claims of one pace leave together
 WATCHERS = 20
 KNOWN_SECONDS = 0.3  # several ticks, for the news of a sale to reach the room
@@ -40,42 +45,54 @@ RUN_SECONDS = 120.0  # no run may take longer
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Sizes of one measurement."""
+    """Sizes of one measurement; claims are per buyer."""
 
     buyers: int
     rounds: int
-    claims_each: int
-    sold_out_each: int
+    sell_out: int
+    burst: int
+    refused: int
     paced_s: float
 
     @classmethod
     def of(cls, quick: bool) -> "Plan":
-        return cls(40, 1, 5, 20, 0.5) if quick else cls(1_000, 5, 40, 60, 4.0)
+        return cls(40, 1, 5, 5, 20, 0.5) if quick else cls(1_000, 5, 40, 20, 60, 4.0)
 
 
 async def run(*, quick: bool) -> report.Result:
-    """Sell out `plan.rounds` sales, then one paced sale; medians over the rounds."""
+    """Both profiles, each with servers of its own."""
     plan = Plan.of(quick)
-    async with stand() as running:
+    figures: dict[str, float] = {}
+    for profile in PROFILES:
+        report.progress(f"durability {profile}")
+        prefix = "" if profile == PROFILES[0] else f"{profile}_"
+        found = await measure(profile, plan)
+        figures |= {prefix + name: value for name, value in found.items()}
+    return report.Result(figures, _notes(), _setting(plan))
+
+
+async def measure(profile: str, plan: Plan) -> dict[str, float]:
+    """`plan.rounds` rounds, then one paced sale; medians over the rounds."""
+    async with stand(profile) as running:
         await running.start_web()
         running.start_worker()
         await running.open_show()
-        crowd = await _crowd(running, plan.buyers)
-        await _sell_out(running, crowd, 2)  # warms up every process
-        rounds = [await _round(running, crowd, plan, number) for number in range(plan.rounds)]
-        figures = report.medians(rounds) | await _paced(running, crowd, plan)
-        sold = plan.buyers * (2 + plan.rounds * plan.claims_each) + _paced_claims(plan)
-        await _check_orders(running, sold)
-        await swarm.hang_up(crowd)
-    return report.Result(figures, _notes(), _setting(plan))
+        sales = Sales(running, await _crowd(running, plan.buyers))
+        await sales.sell_out(WARM_UP_CLAIMS)  # of every process
+        rounds = [await _round(sales, plan) for _ in range(plan.rounds)]
+        figures = report.medians(rounds)
+        figures |= await _paced(sales, plan, figures["accepted_per_s"] / 2)
+        await _check_orders(running, sales.accepted)
+        await swarm.hang_up(sales.crowd)
+    return figures
 
 
 def _setting(plan: Plan) -> dict[str, object]:
     return {
         "buyers": plan.buyers,
-        "claims_per_round": plan.buyers * plan.claims_each,
+        "claims_per_sell_out": plan.buyers * plan.sell_out,
+        "claims_per_burst": plan.buyers * plan.burst,
         "rounds": plan.rounds,
-        "paced_per_s": PACED_PER_SECOND,
     }
 
 
@@ -83,8 +100,9 @@ def _notes() -> list[str]:
     return [
         "settings: LIVESALE_CLAIMS_PER_SECOND and the caps per address and on joins raised, "
         "because 1,000 connections stand for a crowd",
-        "closed loop: one claim on its way per buyer; every buyer also gets the room's ticks",
-        "Valkey appendfsync everysec, PostgreSQL fsync and synchronous_commit on",
+        "sell-out: one claim on its way per buyer; every buyer also gets the room's ticks",
+        "fast: Valkey appendfsync everysec; strict: always; "
+        "PostgreSQL fsync and synchronous_commit on in both",
     ]
 
 
@@ -116,100 +134,128 @@ def _cpu_figures(used: dict[str, float], accepted: int) -> dict[str, float]:
     each = {name: value / accepted for name, value in used.items()}
     return {
         "server_cpu_us_per_accepted": sum(each.values()) - each["loader"],
-        "hub_cpu_us_per_claim": each["web"],
         **{f"{name}_cpu_us_per_accepted": value for name, value in each.items()},
     }
 
 
-# --- Sell-out and sold out --------------------------------------------------------------------
+# --- Sales ------------------------------------------------------------------------------------
 
 
-async def _round(
-    running: Stand, crowd: Sequence[Buyer], plan: Plan, number: int
-) -> dict[str, float]:
-    before = _cpu(running)
-    tally, sale = await _sell_out(running, crowd, plan.claims_each)
-    used = _used(running, before)
+class Sales:
+    """A crowd and the sales it empties. `accepted`: claims confirmed so far, of all sales."""
+
+    def __init__(self, running: Stand, crowd: Sequence[Buyer]) -> None:
+        self.running = running
+        self.crowd = crowd
+        self.accepted = 0
+
+    async def open(self, units: int) -> int:
+        """An open sale that the web process knows of. The limit is never what refuses."""
+        sale = await self.running.open_sale(units, units)
+        await asyncio.sleep(KNOWN_SECONDS)
+        return sale
+
+    async def sell_out(self, each: int, *, at_once: bool = False) -> tuple[Tally, int]:
+        """Open a sale of exactly as many units as will be claimed, and claim them all."""
+        sale = await self.open(len(self.crowd) * each)
+        made = [buyers.segments(sale, each, 1) for _ in self.crowd]
+        tally = await self._claim_all(made, at_once=at_once)
+        self.expect(tally, tally.claims)
+        return tally, sale
+
+    async def refused(self, sale: int, each: int, *, attempt: int) -> Tally:
+        """Claim from a sale that is empty."""
+        made = [buyers.segments(sale, each, REFUSED_SEGMENT, attempt=attempt) for _ in self.crowd]
+        tally = await self._claim_all(made, at_once=False)
+        if set(tally.refused) != {"sold_out"}:
+            raise RuntimeError(f"expected sold_out only: {dict(tally.refused)}, held {tally.held}")
+        return tally
+
+    async def _claim_all(
+        self, made: Sequence[Sequence[tuple[int, bytes]]], *, at_once: bool
+    ) -> Tally:
+        tally = Tally(sum(claims for segments in made for claims, _ in segments))
+        for buyer, segments in zip(self.crowd, made, strict=True):
+            buyer.load(segments, tally, closed=not at_once)
+        for _ in range(max(map(len, made)) if at_once else 1):
+            for buyer in self.crowd:
+                buyer.send_next()
+        async with asyncio.timeout(RUN_SECONDS):
+            await tally.done.wait()
+        return tally
+
+    def expect(self, tally: Tally, accepted: int) -> None:
+        """All of a run's claims must have been accepted. Raises RuntimeError."""
+        self.accepted += tally.confirmed
+        if tally.refused or not tally.held == tally.confirmed == accepted:
+            raise RuntimeError(f"{tally.held} of {accepted} held, refused {dict(tally.refused)}")
+
+
+async def _round(sales: Sales, plan: Plan) -> dict[str, float]:
+    before = _cpu(sales.running)
+    tally, sale = await sales.sell_out(plan.sell_out)
+    used = _used(sales.running, before)
     figures = {"accepted_per_s": tally.confirmed / tally.seconds}
     figures |= _cpu_figures(used, tally.confirmed)
     figures["saturated_held_p99_ms"] = report.percentile(tally.held_after, 0.99) * 1000
     figures["saturated_confirm_p99_ms"] = report.percentile(tally.confirmed_after, 0.99) * 1000
-    figures |= await _sold_out(running, crowd, sale, plan.sold_out_each)
+    figures |= await _burst(sales, plan.burst)
+    figures |= await _refusals(sales, sale, plan.refused)
     report.progress(
-        f"round {number + 1}: {figures['accepted_per_s']:,.0f} accepted/s, "
-        f"{figures['sold_out_per_s']:,.0f} sold out/s"
+        f"{figures['accepted_per_s']:,.0f} accepted/s for "
+        f"{figures['server_cpu_us_per_accepted']:.1f} us of CPU each, "
+        f"burst {figures['burst_accepted_per_s']:,.0f}/s, "
+        f"evaluated {figures['evaluated_per_s']:,.0f}/s, "
+        f"sold out {figures['sold_out_per_s']:,.0f}/s"
     )
     return figures
 
 
-async def _sell_out(running: Stand, crowd: Sequence[Buyer], each: int) -> tuple[Tally, int]:
-    """Open a sale of exactly as many units as will be claimed, and claim them all."""
-    sale = await _open_sale(running, len(crowd) * each)
-    tally = Tally(len(crowd) * each)
-    await _claim_all(crowd, tally, sale, each, SEGMENT_CLAIMS)
-    if tally.refused or tally.held != tally.claims:
-        raise RuntimeError(f"{tally.held} of {tally.claims} held, refused: {dict(tally.refused)}")
-    return tally, sale
-
-
-async def _sold_out(
-    running: Stand, crowd: Sequence[Buyer], sale: int, each: int
-) -> dict[str, float]:
-    before = _cpu(running)
-    tally = Tally(len(crowd) * each)
-    await _claim_all(crowd, tally, sale, each, SOLD_OUT_SEGMENT)
-    if set(tally.refused) != {"sold_out"}:
-        raise RuntimeError(f"expected sold_out only: {dict(tally.refused)}, held {tally.held}")
-    used = _used(running, before)
+async def _burst(sales: Sales, each: int) -> dict[str, float]:
+    before = _cpu(sales.running)
+    tally, _ = await sales.sell_out(each, at_once=True)
+    used = _cpu_figures(_used(sales.running, before), tally.confirmed)
     return {
-        "sold_out_per_s": tally.claims / tally.seconds,
-        "hub_cpu_us_per_sold_out": used["web"] / tally.claims,
-        "loader_cpu_us_per_sold_out": used["loader"] / tally.claims,
+        "burst_accepted_per_s": tally.held / tally.seconds_held,
+        "burst_persisted_per_s": tally.confirmed / tally.seconds,
+        "burst_server_cpu_us_per_accepted": used["server_cpu_us_per_accepted"],
     }
 
 
-async def _open_sale(running: Stand, units: int) -> int:
-    """An open sale that the web process knows of. The limit is never what refuses."""
-    sale = await running.open_sale(units, units)
-    await asyncio.sleep(KNOWN_SECONDS)
-    return sale
-
-
-async def _claim_all(
-    crowd: Sequence[Buyer], tally: Tally, sale: int, each: int, per_segment: int
-) -> None:
-    for buyer in crowd:
-        buyer.load(buyers.segments(sale, each, per_segment), tally, closed=True)
-    for buyer in crowd:
-        buyer.send_next()
-    async with asyncio.timeout(RUN_SECONDS):
-        await tally.done.wait()
+async def _refusals(sales: Sales, sale: int, each: int) -> dict[str, float]:
+    before = _cpu(sales.running)
+    evaluated = await sales.refused(sale, each, attempt=1)
+    between = _cpu(sales.running)
+    sold_out = await sales.refused(sale, each, attempt=0)
+    web = _used(sales.running, between)["web"]
+    return {
+        "evaluated_per_s": evaluated.claims / evaluated.seconds,
+        "web_cpu_us_per_evaluated": (between["web"] - before["web"]) / evaluated.claims,
+        "redis_cpu_us_per_evaluated": (between["redis"] - before["redis"]) / evaluated.claims,
+        "sold_out_per_s": sold_out.claims / sold_out.seconds,
+        "web_cpu_us_per_sold_out": web / sold_out.claims,
+    }
 
 
 # --- Paced ------------------------------------------------------------------------------------
 
 
-def _paced_claims(plan: Plan) -> int:
-    """Claims of the paced run: the same number for every buyer."""
-    return max(1, round(PACED_PER_SECOND * plan.paced_s / plan.buyers)) * plan.buyers
-
-
-async def _paced(running: Stand, crowd: Sequence[Buyer], plan: Plan) -> dict[str, float]:
-    claims = _paced_claims(plan)
-    sale = await _open_sale(running, claims)
-    stale = await Staleness.start(running, sale)
+async def _paced(sales: Sales, plan: Plan, per_second: float) -> dict[str, float]:
+    each = max(1, round(per_second * plan.paced_s / len(sales.crowd)))
+    claims = each * len(sales.crowd)
+    sale = await sales.open(claims)
+    stale = await Staleness.start(sales.running, sale)
     tally = Tally(claims)
-    for buyer in crowd:
-        made = buyers.segments(sale, claims // plan.buyers, 1)
-        buyer.load(made, tally, closed=False)
-    await _send_evenly(crowd, claims)
+    for buyer in sales.crowd:
+        buyer.load(buyers.segments(sale, each, 1), tally, closed=False)
+    await _send_evenly(sales.crowd, claims, per_second)
     async with asyncio.timeout(RUN_SECONDS):
         await tally.done.wait()
     await asyncio.sleep(0.5)  # the last stock number on its way to the watchers
     await stale.stop()
-    if tally.refused:
-        raise RuntimeError(f"paced: refused {dict(tally.refused)}")
+    sales.expect(tally, claims)
     return {
+        "paced_per_s": per_second,
         "held_p99_ms": report.percentile(tally.held_after, 0.99) * 1000,
         "confirm_p50_ms": report.percentile(tally.confirmed_after, 0.5) * 1000,
         "confirm_p99_ms": report.percentile(tally.confirmed_after, 0.99) * 1000,
@@ -218,13 +264,13 @@ async def _paced(running: Stand, crowd: Sequence[Buyer], plan: Plan) -> dict[str
     }
 
 
-async def _send_evenly(crowd: Sequence[Buyer], claims: int) -> None:
-    """PACED_PER_SECOND claims a second, buyers in turn, whatever is answered meanwhile."""
+async def _send_evenly(crowd: Sequence[Buyer], claims: int, per_second: float) -> None:
+    """`per_second` claims a second, buyers in turn, whatever is answered meanwhile."""
     loop = asyncio.get_running_loop()
     turn = itertools.cycle(crowd)
     start, sent = loop.time(), 0
     while sent < claims:
-        due = min(claims, int((loop.time() - start + PACE_SECONDS) * PACED_PER_SECOND))
+        due = min(claims, int((loop.time() - start + PACE_SECONDS) * per_second))
         for _ in range(due - sent):
             next(turn).send_next()
         sent = max(sent, due)

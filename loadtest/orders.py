@@ -27,19 +27,27 @@ RUN_SECONDS = 120.0
 
 
 async def run(*, quick: bool) -> report.Result:
-    """Fill and drain the stream `rounds` times; medians."""
+    """Both durability profiles; figures of `strict` begin with its name."""
     claims, rounds = (2_000, 1) if quick else (CLAIMS, ROUNDS)
-    async with stand() as running:
+    figures = await measure("fast", claims, rounds)
+    strict = await measure("strict", claims, rounds)
+    figures |= {f"strict_{name}": value for name, value in strict.items()}
+    setting: dict[str, object] = {"orders": claims, "rounds": rounds, "fsync": "on"}
+    return report.Result(figures, setting=setting)
+
+
+async def measure(profile: str, claims: int, rounds: int) -> dict[str, float]:
+    """Fill and drain the stream `rounds` times; medians."""
+    measured = []
+    async with stand(profile) as running:
         await running.start_web()
         await running.open_show()
-        measured = []
-        for number in range(rounds):
+        for _ in range(rounds):
             sale = await running.open_sale(claims, 1)
             await fill(running, sale, claims)
             measured.append(await _drain(running, sale, claims))
-            report.progress(f"round {number + 1}: {measured[-1]['persisted_per_s']:,.0f} orders/s")
-    setting: dict[str, object] = {"orders": claims, "rounds": rounds, "fsync": "on"}
-    return report.Result(report.medians(measured), setting=setting)
+            report.progress(f"{profile}: {measured[-1]['persisted_per_s']:,.0f} orders/s")
+    return report.medians(measured)
 
 
 async def fill(running: Stand, sale: int, claims: int) -> None:

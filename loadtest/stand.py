@@ -21,7 +21,7 @@ import jwt
 from loadtest import process
 from server.embedded import binaries, place
 from server.embedded.postgres import PostgresServer
-from server.embedded.valkey import ValkeyServer
+from server.embedded.valkey import CONFIGS, ValkeyServer
 from server.store import keys
 
 HOST = "bench-host"
@@ -39,8 +39,11 @@ ROOMY: Mapping[str, str] = {  # one address and one loader stand for a whole aud
 class Stand:
     """Handles on what runs. `web` and `worker` are None until started."""
 
-    def __init__(self, folder: Path, valkey: ValkeyServer, postgres: PostgresServer) -> None:
+    def __init__(
+        self, folder: Path, valkey: ValkeyServer, postgres: PostgresServer, durability: str
+    ) -> None:
         self.folder = folder
+        self.durability = durability
         self.valkey = valkey
         self.postgres = postgres
         self.web: process.Process | None = None
@@ -74,6 +77,7 @@ class Stand:
             "REDIS_URL": self.valkey.url,
             "DATABASE_URL": self.postgres.url(),
             "LIVESALE_SECRET": self.secret,
+            "LIVESALE_DURABILITY": self.durability,
             "PORT": str(self.port),
             **settings,
         }
@@ -141,28 +145,28 @@ class Stand:
 
 
 @asynccontextmanager
-async def valkey_alone() -> AsyncIterator[ValkeyServer]:
+async def valkey_alone(durability: str = "fast") -> AsyncIterator[ValkeyServer]:
     """A Valkey with its append-only file and nothing else; stopped and removed at the end."""
     folder = place.new_socket_directory()
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         binary = binaries.choose_valkey(os.get_exec_path())
-        valkey = ValkeyServer(binary, folder / "valkey", folder)
+        valkey = ValkeyServer(binary, folder / "valkey", folder, config=CONFIGS[durability])
         await valkey.start()
         stack.push_async_callback(valkey.stop)
         yield valkey
 
 
 @asynccontextmanager
-async def stand() -> AsyncIterator[Stand]:
+async def stand(durability: str = "fast") -> AsyncIterator[Stand]:
     """Valkey and an empty PostgreSQL running; stopped and removed at the end, whatever ran."""
     async with AsyncExitStack() as stack:
-        valkey = await stack.enter_async_context(valkey_alone())
+        valkey = await stack.enter_async_context(valkey_alone(durability))
         folder = valkey.socket.parent
         postgres = _postgres(folder, os.get_exec_path())
         await postgres.start()
         stack.push_async_callback(postgres.stop)
-        running = Stand(folder, valkey, postgres)
+        running = Stand(folder, valkey, postgres, durability)
         stack.push_async_callback(_stop_ours, running)
         yield running
 

@@ -7,8 +7,9 @@ import asyncio
 import contextlib
 import resource
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +17,9 @@ from server import config
 from server.errors import LivesaleError, Misconfigured, Refused
 
 if TYPE_CHECKING:
+    from server.domain.identity import Identity
     from server.embedded.supervisor import Options
+    from server.orders.operator import ByHand
 
 DESCRIPTORS_MAX = 200_000
 EXIT_FAILED, EXIT_MISCONFIGURED, EXIT_INTERRUPTED = 1, 2, 130
@@ -46,6 +49,9 @@ def up(
     host: Annotated[str | None, typer.Option(help="0.0.0.0 lets other devices connect.")] = None,
     data: DataOption = DEFAULT_DATA,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Web processes.")] = 1,
+    durability: Annotated[
+        str | None, typer.Option(help="fast, strict or none (docs/GUARANTEES.md). Default: fast.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line on stdout.")
     ] = False,
@@ -56,18 +62,21 @@ def up(
 
     report = Report(sys.stdout, as_json=as_json)
     try:
-        code = asyncio.run(Supervisor(_options(port, host, data, processes), report).run())
+        options = _options(port, host, data, processes, durability)
+        code = asyncio.run(Supervisor(options, report).run())
     except Misconfigured as error:
         report.error(str(error))
         code = EXIT_MISCONFIGURED
     raise typer.Exit(code)
 
 
-def _options(port: int | None, host: str | None, data: Path, processes: int) -> "Options":
-    """What to run; servers, secret and port that the environment gives are taken from there."""
+def _options(
+    port: int | None, host: str | None, data: Path, processes: int, durability: str | None
+) -> "Options":
+    """What to run; what the environment gives (servers, secret, port, ...) is taken from there."""
     from server.embedded.supervisor import Options
 
-    settings = config.load()
+    settings = config.load(**({"durability": durability} if durability else {}))
     given = settings.model_fields_set
     if port is None and "port" in given:
         port = settings.port
@@ -79,6 +88,7 @@ def _options(port: int | None, host: str | None, data: Path, processes: int) -> 
         redis_url=settings.redis_url if "redis_url" in given else "",
         database_url=settings.database_url if "database_url" in given else "",
         secret=settings.secret.get_secret_value(),
+        durability=settings.durability,
         set_drain="drain_seconds" not in given,
     )
 
@@ -155,12 +165,56 @@ def token(
 def audit(
     as_json: JsonOption = False,
     show: Annotated[str | None, typer.Option(help="One show only.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Finish what is pending; make Redis follow the books.")
+    ] = False,
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Check that every unit is where it should be. Exit code 0: yes, 11: no, 2: cannot tell."""
-    from server.audit import audit as books
+    settings = with_running(config.load(), data)
+    if repair:
+        from server.orders import repair as repairing
+        from server.telemetry import logs
 
-    raise typer.Exit(books.run(with_running(config.load(), data), show, as_json))
+        logs.configure(settings.log_level, settings.log_json)
+        raise typer.Exit(repairing.run(settings, show, as_json))
+    from server.audit import command
+
+    raise typer.Exit(command.run(settings, show, as_json))
+
+
+@app.command()
+def reconcile(
+    show: Annotated[
+        str | None, typer.Option(help="This show, whatever its state; else all that need it.")
+    ] = None,
+    as_json: JsonOption = False,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Rebuild the stock of shows in Redis from PostgreSQL, as every start of Redis does."""
+    from server.orders import reconcile_command
+    from server.telemetry import logs
+
+    settings = with_running(config.load(), data)
+    logs.configure(settings.log_level, settings.log_json)  # to stderr: stdout has the answer
+    raise typer.Exit(reconcile_command.run(settings, show, as_json))
+
+
+@app.command()
+def payments(
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Only late payments and refunds under way.")
+    ] = False,
+    show: Annotated[str | None, typer.Option(help="One show only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Newest first.")] = 100,
+    as_json: JsonOption = False,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """List payments, newest first."""
+    from server.orders import payments_report
+
+    settings = with_running(config.load(), data)
+    payments_report.run(settings.database_url, show, unfinished, limit, as_json)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -180,6 +234,128 @@ def build_client() -> None:
     from server.embedded import node
 
     node.run_script("build")
+
+
+# --- Webhooks and dead letters: by hand, for every show -----------------------------------------
+
+webhooks = typer.Typer(help="Where a show's events are told to.", no_args_is_help=True)
+dead_letters = typer.Typer(help="Takes that could not be booked.", no_args_is_help=True)
+app.add_typer(webhooks, name="webhooks")
+app.add_typer(dead_letters, name="dead-letters")
+
+ShowOption = Annotated[str, typer.Option("--show", metavar="ID", help="The show.")]
+Number = Annotated[int, typer.Argument(min=1)]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=200, help="Newest first.")]
+
+
+@webhooks.command("list")
+def list_webhooks(
+    show: ShowOption, as_json: JsonOption = False, data: DataOption = DEFAULT_DATA
+) -> None:
+    """List the endpoints of a show."""
+    _by_hand(lambda acts, who: acts.webhooks.list_all(who, show), data, as_json)
+
+
+@webhooks.command("add")
+def add_webhook(
+    url: str,
+    show: ShowOption,
+    topic: Annotated[list[str] | None, typer.Option(help="May be repeated. Default: all.")] = None,
+    as_json: JsonOption = False,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Tell URL what happens; prints the secret that its messages are signed with."""
+    from server.acts.messages import CreateWebhook
+    from server.web.endpoint import to_struct
+
+    body = to_struct({"url": url, "topics": topic or []}, CreateWebhook)
+    _by_hand(lambda acts, who: acts.webhooks.create(who, show, body), data, as_json)
+
+
+@webhooks.command("remove")
+def remove_webhook(webhook: Number, show: ShowOption, data: DataOption = DEFAULT_DATA) -> None:
+    """Send nothing more to an endpoint."""
+    _by_hand(lambda acts, who: acts.webhooks.remove(who, show, webhook), data, as_json=False)
+
+
+@webhooks.command("log")
+def webhook_log(
+    webhook: Number,
+    show: ShowOption,
+    status: Annotated[str | None, typer.Option(help="pending, delivered or failed.")] = None,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Show what was sent to an endpoint, newest first."""
+    from server.acts.messages import DeliveriesQuery
+    from server.web.endpoint import to_struct
+
+    query = to_struct({"status": status, "limit": limit}, DeliveriesQuery)
+    _by_hand(lambda acts, who: acts.webhooks.deliveries(who, show, webhook, query), data, as_json)
+
+
+@webhooks.command("resend")
+def resend_webhook(
+    webhook: Number,
+    show: ShowOption,
+    delivery: Annotated[int | None, typer.Option(help="Default: all that failed.")] = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Send a delivery again, or everything that failed."""
+    _by_hand(
+        lambda acts, who: acts.webhooks.resend(who, show, webhook, delivery), data, as_json=False
+    )
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    show: ShowOption,
+    status: Annotated[str | None, typer.Option(help="parked, redriven or given_back.")] = None,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """List the dead letters of a show, newest first."""
+    from server.acts.messages import DeadLettersQuery
+    from server.web.endpoint import to_struct
+
+    query = to_struct({"status": status, "limit": limit}, DeadLettersQuery)
+    _by_hand(lambda acts, who: acts.dead_letters.list_all(who, show, query), data, as_json)
+
+
+@dead_letters.command("show")
+def show_dead_letter(letter: Number, show: ShowOption, data: DataOption = DEFAULT_DATA) -> None:
+    """Show one, its content included, as JSON."""
+    _by_hand(lambda acts, who: acts.dead_letters.show(who, show, letter), data, as_json=True)
+
+
+@dead_letters.command("redrive")
+def redrive_dead_letter(
+    letter: Number, show: ShowOption, as_json: JsonOption = False, data: DataOption = DEFAULT_DATA
+) -> None:
+    """Book it at its own place: its claim is confirmed."""
+    _by_hand(lambda acts, who: acts.dead_letters.redrive(who, show, letter), data, as_json)
+
+
+@dead_letters.command("give-back")
+def give_back_dead_letter(
+    letter: Number, show: ShowOption, as_json: JsonOption = False, data: DataOption = DEFAULT_DATA
+) -> None:
+    """Return its units to the sale: its claim is released."""
+    _by_hand(lambda acts, who: acts.dead_letters.give_back(who, show, letter), data, as_json)
+
+
+def _by_hand(
+    act: "Callable[[ByHand, Identity], Awaitable[Any]]", data: Path, as_json: bool
+) -> None:
+    """Do it as the operator and print the answer."""
+    from server.orders import operator
+    from server.telemetry import logs
+
+    settings = with_running(config.load(), data)
+    logs.configure(settings.log_level, settings.log_json)  # to stderr: stdout has the answer
+    operator.run(settings, lambda acts: act(acts, operator.OPERATOR), as_json=as_json)
 
 
 def with_running(settings: config.Settings, data: Path) -> config.Settings:

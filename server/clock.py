@@ -36,6 +36,11 @@ def new_short_id(length: int = 12) -> str:
     return "".join(alphabet[b % 36] for b in os.urandom(length))
 
 
+def random_bytes(count: int) -> bytes:
+    """`count` bytes that nobody can guess."""
+    return os.urandom(count)
+
+
 def sample(population: int, count: int) -> list[int]:
     """`count` different indexes below `population`, evenly drawn, in rising order."""
     return sorted(random.sample(range(population), count))

@@ -5,6 +5,7 @@ modules are given values. `LIVESALE_<NAME>` in the environment sets `<name>`; `R
 `DATABASE_URL` and `PORT` are honoured under their customary names too.
 """
 
+import os
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
@@ -31,6 +32,14 @@ class Settings(BaseSettings):
         "postgresql://127.0.0.1:5432/livesale",
         validation_alias=AliasChoices("LIVESALE_DATABASE_URL", "DATABASE_URL", "database_url"),
         description="PostgreSQL >= 15: postgresql://user:password@host/database",
+    )
+    durability: Literal["fast", "strict", "none"] = Field(
+        "fast",
+        description="What Redis must keep (docs/GUARANTEES.md): fast, strict, or none (demo only)",
+    )
+    durability_vouched: bool = Field(
+        False,
+        description="The Redis service forbids CONFIG GET, but keeps what durability asks",
     )
     secret: SecretStr = Field(
         SecretStr(""), description="Signs tokens and receipts; at least 32 bytes"
@@ -82,6 +91,25 @@ class Settings(BaseSettings):
         le=limits.WORKER_BATCH_CLAIMS_MAX,
         description="Claims the order worker merges into one transaction",
     )
+    public_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/]+(/[^\s]*)?)?$",
+        description="How buyers reach this server, for links in payments; empty: its own pages",
+    )
+    payment_provider: Literal["", "demo", "stripe"] = Field(
+        "", description="Who takes payments; empty: demo in demo mode, else nobody"
+    )
+    stripe_secret_key: SecretStr = Field(
+        SecretStr(""), description="Stripe's secret key (sk_...); needs the extra `stripe`"
+    )
+    stripe_webhook_secret: SecretStr = Field(
+        SecretStr(""), description="Signing secret (whsec_...) of the webhook endpoint at Stripe"
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        description="Webhooks may go to private and loopback addresses; only where every host is "
+        "trusted",
+    )
     metrics_token: SecretStr = Field(
         SecretStr(""), description="Bearer token for /metrics; empty: only from loopback"
     )
@@ -126,3 +154,12 @@ def load(**overrides: object) -> Settings:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise Misconfigured(f"bad settings: {faults}") from None
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment for a process of ours that is to work on the same servers."""
+    return {
+        **os.environ,
+        "LIVESALE_REDIS_URL": settings.redis_url,
+        "LIVESALE_DATABASE_URL": settings.database_url,
+    }

@@ -32,6 +32,7 @@ CHAT_COMBINING_MAX: Final = 3  # combining marks on one base character; more are
 LIKE_TAPS_MAX: Final = 100  # taps in one like command
 CLAIM_QUANTITY_MAX: Final = 99  # units in one claim, before the sale's own per-buyer limit
 ATTEMPT_MAX: Final = 1_000
+RECEIPT_CHARS_MAX: Final = 64
 USER_ID_CHARS_MAX: Final = 64
 NAME_CHARS_MAX: Final = 24
 SHOW_ID_PATTERN: Final = r"^[a-z0-9]{4,32}$"
@@ -57,11 +58,25 @@ SOLD_OUT_CACHE_MS: Final = 200  # how long a hub may answer sold_out by itself
 HOLD_LOOKUP_AFTER_MS: Final = 2_000  # a hold unconfirmed for longer is looked up
 HOLD_LOOKUP_EVERY_MS: Final = 1_000
 HOLD_LOOKUP_BATCH_MAX: Final = 1_000
+REPLICA_ACK_MS: Final = 1_000  # durability strict: a replica has a batch by then, else unknown
+REPLICAS_ASKED_EVERY_MS: Final = 1_000  # how soon a replica that came or went is noticed
 
 # --- Order worker ----------------------------------------------------------------------------
 WORKER_BATCH_CLAIMS_MAX: Final = 4_096  # claims merged into one transaction
 WORKER_LEASE_MS: Final = 3_000  # a show's consumer; taken over when it lapses
 GIVE_BATCH_MAX: Final = 500
+AUDIT_LATE_S: Final = 60  # committed work that nobody has done by then is a problem
+REDO_CLAIMS_MAX: Final = 100_000  # unsettled claims of one show that a hub can prove
+REBUILD_WAIT_MS: Final = 2_000  # for hubs to present holds; later ones come by their receipts
+REBUILD_GRACE_MS: Final = 1_000  # of it for hubs that lost Redis too, and do not listen yet
+FORGIVEN_RETURNS_MAX: Final = 3  # unpaid returns of a buyer per pool; later ones stay counted
+
+# --- Webhooks to merchants ---------------------------------------------------------------------
+WEBHOOKS_PER_SHOW_MAX: Final = 10  # endpoints; above it refused conflict
+WEBHOOK_SECONDS: Final = 10.0  # one attempt, from looking the name up to the answer's head
+WEBHOOKS_IN_HAND_MAX: Final = 256  # attempts under way in one worker; the others wait
+WEBHOOKS_PER_ENDPOINT_MAX: Final = 16  # of these to one endpoint; 1 to one that does not answer
+WEBHOOK_LOG_DAYS: Final = 30  # messages and their deliveries are deleted after that
 
 # --- Host input ------------------------------------------------------------------------------
 TITLE_CHARS_MAX: Final = 80

@@ -179,6 +179,17 @@ class Bookshop:
         assert row is not None
         return dict(row)
 
+    async def reopened(self, seconds: float = 20) -> None:
+        """Wait until the stock was reconciled into a later epoch, which claims name from here."""
+        await eventually(self._is_reopened, seconds)
+
+    async def _is_reopened(self) -> bool:
+        epoch, gate = await self.clients.commands.hmget(keys.meta(SHOW), "epoch", "gate")
+        if epoch is None or int(epoch) <= self.epoch or gate != b"open":
+            return False
+        self.epoch = int(epoch)
+        return True
+
     async def gate(self) -> str:
         gate: bytes = await self.clients.commands.hget(keys.meta(SHOW), "gate")
         return gate.decode()

@@ -21,7 +21,7 @@ from server.store.room import RoomStore
 from server.store.scripts import Scripts
 from server.store.stock import Stock
 from server.store.types import ClaimAnswer, ClaimRequest
-from server.web import auth
+from server.web import auth, viewer_api
 from server.web.host_api import ENDPOINTS
 from server.web.openapi import openapi_route
 
@@ -211,7 +211,8 @@ async def open_stage(redis_url: str, database_url: str) -> AsyncIterator[Stage]:
     clock = MovableClock(seconds * 1000 + micros // 1000)
     stock, room_store = Stock(scripts), RoomStore(scripts)
     acts = HostActs(pool, stock, room_store, clock)
-    routes = [*(endpoint.route() for endpoint in ENDPOINTS), openapi_route(ENDPOINTS)]
+    served = (*ENDPOINTS, *viewer_api.endpoints(demo=False))
+    routes = [*(endpoint.route() for endpoint in served), openapi_route(ENDPOINTS)]
     app = Starlette(routes=routes, max_body_size=limits.BODY_BYTES_MAX)
     app.state.host_acts, app.state.secret = acts, SECRET
     transport = httpx2.ASGITransport(app=app)

@@ -17,14 +17,17 @@ class FakeViewer:
         self.expires_at_ms = 2**50
         self.budget: Any = None
         self.sent: list[Any] = []
+        self.writes = 0
+        self.awaits_answer = False
         self.refused: list[tuple[int | None, str]] = []
         self.details: list[dict[str, Any]] = []
         self.closed: list[int] = []
         if user is not None:
             room.users[user].append(self)
 
-    def send(self, message: Any) -> None:
-        self.sent.append(message)
+    def send(self, *messages: Any) -> None:
+        self.sent += messages
+        self.writes += 1
 
     def refuse(self, ref: int | None, name: str, **details: Any) -> None:
         self.refused.append((ref, name))

@@ -117,6 +117,7 @@ class Snapshot:
     gate: str
     state: dict[str, dict[str, Any]]
     chat: list[ChatLine]
+    rebuild: str = ""
 
 
 @dataclass

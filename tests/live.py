@@ -66,6 +66,8 @@ class LiveSystem:
             "REDIS_URL": self.redis_url,
             "DATABASE_URL": self.database_url,
             "LIVESALE_SECRET": SECRET,
+            "LIVESALE_DEMO": "true",  # the tests' Redis keeps nothing
+            "LIVESALE_DURABILITY": "none",
             **{f"LIVESALE_{name.upper()}": value for name, value in self.settings.items()},
         }
 

@@ -74,7 +74,8 @@ class StageThread:
     """The thread in which a stage lives: `start`, then `stop`; both block."""
 
     def __init__(self, redis_url: str, database_url: str, **settings: Any) -> None:
-        chosen = {"secret": SECRET, "drain_seconds": 0, "tick_ms": 20, **settings}
+        unsafe = {"demo": True, "durability": "none"}  # the tests' Redis keeps nothing
+        chosen = {**unsafe, "secret": SECRET, "drain_seconds": 0, "tick_ms": 20, **settings}
         self._settings = Settings(redis_url=redis_url, database_url=database_url, **chosen)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._settled = threading.Event()

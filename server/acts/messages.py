@@ -11,6 +11,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server import limits
+from server.webhooks.topics import TOPICS, Topic
 
 # Patterns that mean the same to Python and to ECMA 262 (JSON Schema): `(?![\s\S])` is the end.
 _END: Final = r"(?![\s\S])"
@@ -171,6 +172,16 @@ class OneUser(Body, frozen=True):
     user: User
 
 
+# --- Webhooks ---------------------------------------------------------------------------------
+
+
+class CreateWebhook(Body, frozen=True):
+    """`url`: http:// or https://, to a public address. No `topics`: all of them."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=limits.URL_CHARS_MAX, pattern=_LINE)]
+    topics: Annotated[list[Topic], Meta(max_length=len(TOPICS))] = []
+
+
 # --- Queries ----------------------------------------------------------------------------------
 
 OrderStatus = Literal["confirmed", "paid", "fulfilled", "expired", "cancelled", "refunded"]
@@ -190,6 +201,22 @@ class ActsQuery(Body, frozen=True):
 
     before: UUID | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+class DeliveriesQuery(Body, frozen=True):
+    """Deliveries older than the delivery `before`, newest first."""
+
+    before: Identifier | None = None
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+    status: Literal["pending", "delivered", "failed"] | None = None
+
+
+class DeadLettersQuery(Body, frozen=True):
+    """Dead letters older than the letter `before`, newest first."""
+
+    before: Identifier | None = None
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+    status: Literal["parked", "redriven", "given_back"] | None = None
 
 
 def changed_fields(body: Struct) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Brings Redis up to the rows of PostgreSQL: shows, sales, units given back, lowerings.
+"""Brings Redis up to the rows of PostgreSQL: shows, sales, lowerings, and what crashes left over.
 
 A host act commits its rows first, with a higher `revision`; then the projector reads the rows and
 applies them through the store's scripts, which ignore what is older than what they have. Only
@@ -6,9 +6,9 @@ after that is `applied_revision` raised, so a crash at any point leaves a row th
 and finishes. Doing it twice changes nothing.
 
 Lowering and closing are takes, decided by Redis alone: the request is committed first, the script
-takes the units once per act id, and the order worker books them from the order stream. Gives are
-applied before a closing take, so units restocked at the last moment come back too; a give that
-comes to a sale after its end is followed by a closing take of its own.
+takes the units once per act id, and the order worker books them from the order stream. Gives
+(acts/order_projector.py) are applied before a closing take, so units restocked at the last moment
+come back too.
 """
 
 import uuid
@@ -18,37 +18,40 @@ from typing import Any, Final, cast
 import msgspec
 import structlog
 
-from server import limits
+from server.acts.order_projector import CLOSINGS, OrderProjector
 from server.domain.sale import SaleStatus
 from server.errors import LivesaleError, RecordsUnavailable, Refused, StoreUnavailable
 from server.protocol.messages import ProductView, SkuView
-from server.records import moderation, products, sales, shows
+from server.records import moderation, order_life, products, sales, shows
 from server.records.moderation import ModerationRow
 from server.records.pool import Connection, Pool, acquire
 from server.records.products import ProductRow, SkuRow
-from server.records.sales import GiveRow, SaleRow
+from server.records.sales import SaleRow
 from server.records.shows import ShowRow
 from server.records.transaction import transaction
 from server.store.room import RoomStore
 from server.store.stock import Stock
-from server.store.types import ChatPolicy, Give, PolicyChange, SaleProjection, ShowProjection
+from server.store.types import ChatPolicy, PolicyChange, SaleProjection, ShowProjection
 
 log = structlog.get_logger()
 
 SWEEP_ROWS: Final = 100  # of each kind in one sweep
 LOWERING_AFTER_S: Final = 1.0  # a younger pending lowering is still being asked by its request
-_CLOSINGS: Final = uuid.UUID("6f6c7a52-6a0e-5d5c-9a3c-0d7a4f0c5a11")
 
 
 def closing_id(sale_id: int) -> uuid.UUID:
     """The act id of the take that closes a sale: one per sale, whoever closes it."""
-    return uuid.uuid5(_CLOSINGS, str(sale_id))
+    return uuid.uuid5(CLOSINGS, str(sale_id))
 
 
 class Projector:
-    """All of it may raise StoreUnavailable and RecordsUnavailable; repeating is always right."""
+    """All of it may raise StoreUnavailable and RecordsUnavailable; repeating is always right.
+
+    `orders` tells of units given back and of orders that moved.
+    """
 
     def __init__(self, pool: Pool, stock: Stock, room_store: RoomStore) -> None:
+        self.orders = OrderProjector(pool, stock)
         self._pool = pool
         self._stock = stock
         self._room_store = room_store
@@ -56,15 +59,17 @@ class Projector:
 
     # --- Shows --------------------------------------------------------------------------------
 
-    async def project_show(self, show_id: str) -> bool:
+    async def project_show(self, show_id: str, *, again: bool = False) -> bool:
         """Apply a show, its run-list and its chat policy. False when it stays pending.
+
+        `again`: also when it was applied before, as Redis may have forgotten it.
 
         The row is held meanwhile: the policy has no revision in Redis, so two projectors with
         different readings must not interleave.
         """
         async with transaction(self._pool) as conn:
             show = await shows.lock_show(conn, show_id)
-            if show is None or show.applied_revision >= show.revision:
+            if show is None or (show.applied_revision >= show.revision and not again):
                 return True
             projection = await _show_projection(conn, show)
             if await self._stock.apply_show(show_id, projection) == "missing":
@@ -107,43 +112,19 @@ class Projector:
         never_applied = sale.applied_revision == 0
         if sale.status in ("closing", "closed") and not never_applied:
             return True
-        projection = _sale_projection(sale)
+        projection = sale_projection(sale)
         answer = await self._stock.apply_sale(sale.show_id, projection)
         if answer == "missing" and never_applied and await self.project_show(sale.show_id):
             answer = await self._stock.apply_sale(sale.show_id, projection)
         return answer != "missing"
 
     async def _take_the_rest(self, sale: SaleRow) -> None:
-        await self.apply_gives(sale.show_id, sale.sale_id)
+        await self.orders.tell(sale.show_id, sale.sale_id)
         act = closing_id(sale.sale_id).bytes
         taken = await self._stock.take(sale.show_id, sale.sale_id, act, None, close=True)
         log.info("sale_closing", show_id=sale.show_id, sale=sale.sale_id, units=taken.units)
 
     # --- Units --------------------------------------------------------------------------------
-
-    async def apply_gives(self, show_id: str, sale_id: int | None = None) -> int:
-        """Apply a show's gives that are committed and not yet in Redis, of one sale or of all; how
-        many.
-
-        Nobody can claim what comes back to a sale that is over: it goes on to the inventory.
-        Raises Refused(stock_rebuilding) while the show is halted.
-        """
-        async with acquire(self._pool) as conn:
-            rows = await sales.gives_to_apply(conn, show_id, sale_id, limits.GIVE_BATCH_MAX)
-        if not rows:
-            return 0
-        answers = await self._stock.give_batch(show_id, [_give(row) for row in rows])
-        done = [row for row, answer in zip(rows, answers, strict=True) if answer]
-        await self._take_after_the_end(show_id, done)
-        if done:
-            async with acquire(self._pool) as conn:
-                await sales.gives_applied(conn, [row.give_id for row in done])
-        return len(done)
-
-    async def _take_after_the_end(self, show_id: str, gives: list[GiveRow]) -> None:
-        for sale_id, give_id in {row.pool_id: row.give_id for row in gives if row.closed}.items():
-            act = uuid.uuid5(_CLOSINGS, f"{sale_id}:{give_id}").bytes
-            await self._stock.take(show_id, sale_id, act, None, close=True)
 
     async def decide_lowering(
         self, show_id: str, sale_id: int, act_id: uuid.UUID, units: int
@@ -182,12 +163,12 @@ class Projector:
         async with acquire(self._pool) as conn:
             show_ids = await shows.shows_to_project(conn, SWEEP_ROWS)
             sale_ids = await sales.sales_to_project(conn, SWEEP_ROWS)
-            giving = await sales.shows_with_gives(conn, SWEEP_ROWS)
+            untold = await order_life.shows_to_tell(conn, SWEEP_ROWS)
             lowerings = await sales.pending_lowerings(conn, LOWERING_AFTER_S, SWEEP_ROWS)
         work = _Work()
         await work.each(self.project_show, ((show_id,) for show_id in show_ids))
         await work.each(self.project_sale, ((sale_id,) for sale_id in sale_ids))
-        await work.each(self.apply_gives, ((show_id,) for show_id in giving))
+        await work.each(self.orders.tell, ((show_id,) for show_id in untold))
         await work.each(
             self.decide_lowering, ((w.show_id, w.sale_id, w.act_id, w.units) for w in lowerings)
         )
@@ -264,7 +245,7 @@ _PROJECTED: Final[dict[SaleStatus, Any]] = {
 }
 
 
-def _sale_projection(sale: SaleRow) -> SaleProjection:
+def sale_projection(sale: SaleRow) -> SaleProjection:
     return SaleProjection(
         sale=sale.sale_id,
         revision=sale.revision,
@@ -281,17 +262,6 @@ def _sale_projection(sale: SaleRow) -> SaleProjection:
         pay_within_s=sale.pay_within_s,
         units=sale.initial,  # restocks come as gives
         may_create=sale.applied_revision == 0,
-    )
-
-
-def _give(row: GiveRow) -> Give:
-    return Give(
-        give_id=row.give_id,
-        pool=row.pool_id,
-        units=row.units,
-        reason=cast(Any, row.reason),
-        buyer=row.buyer or "",
-        claim_id=row.claim_id.bytes if row.claim_id else b"",
     )
 
 

@@ -148,7 +148,7 @@ class SaleActs:
                 self._require_selling(act, sale)
                 await _restock(act, sale, act_id, body.units)
                 await _register(act, act_id, "restock", sale_id, body, "done")
-        await self._desk.apply(self._desk.projector.apply_gives(show_id, sale_id))
+        await self._desk.apply(self._desk.projector.orders.tell(show_id, sale_id))
         return _answer("restock", sale_id, body)
 
     async def lower(

@@ -6,12 +6,16 @@
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from server.records.acts import ActRow
+from server.records.dead_letters import Letter
+from server.records.order_life import MoveRow, OrderPayment
 from server.records.orders import OrderRow
 from server.records.products import ProductRow, SkuRow
 from server.records.sales import SaleMoney, SaleRow
 from server.records.shows import ShowRow
+from server.records.webhooks import DeliveryRow, EndpointRow
 
 
 class PublicShow(Struct, frozen=True):
@@ -171,6 +175,100 @@ class OrderView(Struct, frozen=True):
     pay_by: int
 
 
+class OrderStep(Struct, frozen=True):
+    """One step of an order. `reason`: deadline, buyer, host, payment, retake (paid late, its units
+    were taken again) or redrive (confirmed out of a dead letter, `status_from` is `dead`).
+    `actor`: the user, or the payment's provider; may be empty."""
+
+    status_from: str
+    status_to: str
+    reason: str
+    actor: str
+    at: int
+
+
+class OrderPaymentView(Struct, frozen=True):
+    """A payment that was begun for an order. `reason`: why its money goes back."""
+
+    payment: str
+    provider: str
+    status: str
+    amount: int
+    currency: str
+    reason: str
+    created_at: int
+
+
+class OrderDetail(OrderView, frozen=True):
+    """An order with every step after its confirmation and its payments, oldest first."""
+
+    moves: list[OrderStep]
+    payments: list[OrderPaymentView]
+
+
+class WebhookView(Struct, frozen=True):
+    """An endpoint. `pending` and `failed` deliveries; `removed_by`: a user, or `gone` when the
+    target answered 410."""
+
+    webhook: int
+    url: str
+    topics: list[str]
+    created_at: int
+    removed_at: int
+    removed_by: str
+    pending: int
+    failed: int
+
+
+class CreatedWebhook(WebhookView, frozen=True):
+    """A new endpoint with the secret that its messages are signed with; shown this once."""
+
+    secret: str
+
+
+class DeliveryView(Struct, frozen=True):
+    """A message for an endpoint. `webhook_id` is what the receiver sees, the same each time.
+
+    `next_at`: of the next attempt; `http_status` 0: nobody answered, `last_error` says why.
+    """
+
+    delivery: int
+    webhook_id: str
+    topic: str
+    at: int
+    status: str
+    attempts: int
+    http_status: int
+    last_error: str
+    next_at: int
+    updated_at: int
+
+
+class Resent(Struct, frozen=True):
+    """How many deliveries are due again. One that is being sent at this moment is not counted."""
+
+    deliveries: int
+
+
+class DeadLetterView(Struct, frozen=True):
+    """A take that could not be booked, and why. `units` count as dead in its sale while `parked`.
+
+    `content`: the take, with its `kind` by name; of an entry of the order stream that cannot be
+    read (sale 0) its fields. Bytes that are no text are in hex.
+    """
+
+    dead_letter: int
+    sale: int
+    epoch: int
+    seq: int
+    entry: str
+    units: int
+    error: str
+    status: str
+    at: int
+    content: dict[str, Any]
+
+
 class ShowList(Struct, frozen=True):
     shows: list[ShowView]
 
@@ -189,6 +287,18 @@ class StatsList(Struct, frozen=True):
 
 class OrderList(Struct, frozen=True):
     orders: list[OrderView]
+
+
+class WebhookList(Struct, frozen=True):
+    webhooks: list[WebhookView]
+
+
+class DeliveryList(Struct, frozen=True):
+    deliveries: list[DeliveryView]
+
+
+class DeadLetterList(Struct, frozen=True):
+    dead_letters: list[DeadLetterView]
 
 
 class ActList(Struct, frozen=True):
@@ -302,4 +412,36 @@ def order_view(row: OrderRow) -> OrderView:
         status=row.status,
         confirmed_at=row.confirmed_at,
         pay_by=row.pay_by,
+    )
+
+
+def order_detail(row: OrderRow, moves: list[MoveRow], payments: list[OrderPayment]) -> OrderDetail:
+    """An order with its history."""
+    return OrderDetail(
+        **asdict(order_view(row)),
+        moves=[OrderStep(*move) for move in moves],
+        payments=[OrderPaymentView(str(payment.payment_id), *payment[1:]) for payment in payments],
+    )
+
+
+def webhook_view(row: EndpointRow) -> WebhookView:
+    return WebhookView(*row)
+
+
+def delivery_view(row: DeliveryRow) -> DeliveryView:
+    return DeliveryView(*row)
+
+
+def dead_letter_view(letter: Letter) -> DeadLetterView:
+    return DeadLetterView(
+        dead_letter=letter.dead_letter_id,
+        sale=letter.pool_id,
+        epoch=letter.epoch,
+        seq=letter.seq,
+        entry=letter.entry_id,
+        units=letter.units,
+        error=letter.error,
+        status=letter.status,
+        at=letter.at_ms,
+        content=letter.content(),
     )

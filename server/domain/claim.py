@@ -14,6 +14,7 @@ from server.errors import LivesaleError
 KIND_CLAIM: Final = 0
 KIND_LOWERING: Final = 1  # units the host took back; `buyer` is "", `claim_id` the act's id
 KIND_CLOSING: Final = 2  # as a lowering: what was left (0 is possible) when the sale closed
+KIND_RETAKE: Final = 3  # units of an order that was paid late; `claim_id` is the payment's id
 
 IncidentKind = Literal["gap", "reuse", "mismatch", "epoch", "lost", "halted"]
 
@@ -22,7 +23,7 @@ _INT8: Final = 2**63
 
 
 class Take(NamedTuple):
-    """Units that left `available` in Redis: one claim of a buyer, or one act of the host.
+    """Units that left `available` in Redis: a claim of a buyer, an act of the host, or a re-take.
 
     `claim_id`: 16 bytes. `price`: minor units per unit as accepted. `at_ms`: Redis time.
     """
@@ -61,7 +62,7 @@ def fault_of(take: Take) -> str:
         return "" if 0 <= take.quantity < _INT4 else "units out of range"
     if not 0 < take.quantity < _INT4:
         return "quantity out of range"
-    if take.kind != KIND_CLAIM:
+    if take.kind not in (KIND_CLAIM, KIND_RETAKE):
         return "unknown kind"
     if not 1 <= len(take.buyer) <= limits.USER_ID_CHARS_MAX or "\0" in take.buyer:
         return "buyer id not valid"
@@ -98,17 +99,50 @@ def _seq_of(take: Take) -> int:
     return take.seq
 
 
+class PoolCount(NamedTuple):
+    """A pool's counters after a transaction; a higher `version` is newer."""
+
+    pool: int
+    reserved: int
+    sold: int
+    dead: int
+    version: int
+
+
+class LatePayment(NamedTuple):
+    """A payment that a re-take is for, with its order. `counted`: units that count anew against
+    the buyer's limit (0 where they never stopped counting). `waits`: the payment still waits for
+    the units, and the order for the payment."""
+
+    order_id: int
+    buyer: str
+    quantity: int
+    counted: int
+    waits: bool
+
+
+class MissedRetake(NamedTuple):
+    """A re-take the books could not keep, and why: no_room (Redis had more units than there are),
+    over_limit or not_waiting (the units go back)."""
+
+    take: Take
+    why: str
+    late: LatePayment
+
+
 @dataclass(slots=True)
 class PoolBooks:
     """What PostgreSQL knows of a pool while it holds the row. Ruling on takes changes it.
 
     `room`: units not reserved, sold or dead. `bought`: buyer -> units, for the buyers at hand.
+    `late`: payment id (16 bytes) -> its state, for the re-takes at hand.
     """
 
     taken_seq: int
     room: int
     limit_per_buyer: int
     bought: dict[str, int] = field(default_factory=dict)
+    late: dict[bytes, LatePayment] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -116,13 +150,16 @@ class Rulings:
     """What becomes of the new takes of one pool, each list in seq order.
 
     released: (take, why), `no_room` or `over_limit`: Redis accepted more than there is.
-    dead: (take, error, units counted as dead). lowered: (take, units booked).
+    dead: (take, error, units counted as dead). lowered: (take, units booked). retaken: (take, id of
+    the order that is paid now).
     """
 
     kept: list[Take] = field(default_factory=list)
     released: list[tuple[Take, str]] = field(default_factory=list)
     dead: list[tuple[Take, str, int]] = field(default_factory=list)
     lowered: list[tuple[Take, int]] = field(default_factory=list)
+    retaken: list[tuple[Take, int]] = field(default_factory=list)
+    missed: list[MissedRetake] = field(default_factory=list)
 
     @property
     def units_kept(self) -> int:
@@ -136,6 +173,10 @@ class Rulings:
     def units_lowered(self) -> int:
         return sum(units for _, units in self.lowered)
 
+    @property
+    def units_retaken(self) -> int:
+        return sum(take.quantity for take, _ in self.retaken)
+
 
 def rule(books: PoolBooks, new: Iterable[Take], faults: dict[int, str]) -> Rulings:
     """Decide each new take in seq order: kept while it fits the pool and the buyer's limit.
@@ -146,17 +187,23 @@ def rule(books: PoolBooks, new: Iterable[Take], faults: dict[int, str]) -> Rulin
     rulings = Rulings()
     for take in new:
         if fault := faults.get(take.seq) or fault_of(take):
-            units = max(0, min(take.quantity, books.room))
-            rulings.dead.append((take, fault, units))
-            books.room -= units
-        elif take.kind != KIND_CLAIM:
+            _bury(books, take, fault, rulings)
+        elif take.kind == KIND_CLAIM:
+            _rule_claim(books, take, rulings)
+        elif take.kind == KIND_RETAKE:
+            _rule_retake(books, take, rulings)
+        else:
             units = min(take.quantity, books.room)
             rulings.lowered.append((take, units))
             books.room -= units
-        else:
-            _rule_claim(books, take, rulings)
         books.taken_seq = take.seq
     return rulings
+
+
+def _bury(books: PoolBooks, take: Take, fault: str, rulings: Rulings) -> None:
+    units = max(0, min(take.quantity, books.room))
+    rulings.dead.append((take, fault, units))
+    books.room -= units
 
 
 def _rule_claim(books: PoolBooks, take: Take, rulings: Rulings) -> None:
@@ -169,3 +216,22 @@ def _rule_claim(books: PoolBooks, take: Take, rulings: Rulings) -> None:
         rulings.kept.append(take)
         books.room -= take.quantity
         books.bought[take.buyer] = units
+
+
+def _rule_retake(books: PoolBooks, take: Take, rulings: Rulings) -> None:
+    late = books.late.get(take.claim_id)
+    if late is None or (late.buyer, late.quantity) != (take.buyer, take.quantity):
+        _bury(books, take, "no such payment", rulings)
+        return
+    units = books.bought.get(take.buyer, 0) + late.counted
+    if take.quantity > books.room:
+        rulings.missed.append(MissedRetake(take, "no_room", late))
+    elif not late.waits:
+        rulings.missed.append(MissedRetake(take, "not_waiting", late))
+    elif units > books.limit_per_buyer:
+        rulings.missed.append(MissedRetake(take, "over_limit", late))
+    else:
+        rulings.retaken.append((take, late.order_id))
+        books.room -= take.quantity
+        books.bought[take.buyer] = units
+        books.late[take.claim_id] = late._replace(waits=False)

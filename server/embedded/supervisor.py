@@ -26,9 +26,11 @@ from server.embedded.data import DataDirectory, Running
 from server.embedded.parts import Command, Part, Runnable
 from server.embedded.postgres import PostgresServer, answers_select
 from server.embedded.report import Report
-from server.embedded.valkey import ValkeyServer
+from server.embedded.valkey import CONFIGS, ValkeyServer
 from server.errors import LivesaleError, Misconfigured
+from server.orders.reconcile_command import reconcile_shows
 from server.records import migrate
+from server.store.durability import Profile
 from server.telemetry import logs
 from server.web import auth
 
@@ -49,6 +51,7 @@ class Options:
     redis_url: str  # given servers; empty: start our own
     database_url: str
     secret: str  # empty: the data directory's
+    durability: Profile = "fast"
     set_drain: bool = True  # false when the environment sets it
 
 
@@ -166,7 +169,9 @@ class Supervisor:
         recorded = self._data.recorded("valkey", directory)
         binary = binaries.choose_valkey(os.get_exec_path(), recorded)
         self._data.record("valkey", binary)
-        return ValkeyServer(binary, directory, sockets, log=self._data.logs / "valkey.log")
+        config = CONFIGS[self._options.durability]
+        log = self._data.logs / "valkey.log"
+        return ValkeyServer(binary, directory, sockets, log=log, config=config)
 
     async def _start(self, name: str, runs: Runnable, detail: str) -> None:
         """Start one part; it is known to `_stop` before it runs."""
@@ -193,9 +198,11 @@ class Supervisor:
         )
 
     async def _prepare(self, settings: config.Settings) -> demo.DemoShow:
-        """Tables and demo show."""
+        """Tables, sound stocks, demo show."""
         await migrate.upgrade_async(settings.database_url)
         self._report.part("tables", "ready")
+        if reconciled := await reconcile_shows(settings):  # Redis has been started since
+            self._report.part("stock", "ready", f"{len(reconciled)} rebuilt")
         show = await demo.seed(settings)
         self._report.part("demo show", "ready", show.show_id)
         return show
@@ -235,6 +242,7 @@ class Supervisor:
             "LIVESALE_SECRET": self._options.secret or self._data.secret(),
             "LIVESALE_HOST": self._options.host,
             "LIVESALE_PORT": str(port),
+            "LIVESALE_DURABILITY": self._options.durability,
             "LIVESALE_DEMO": "1",
             "PYTHONUNBUFFERED": "1",
         }

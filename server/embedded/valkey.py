@@ -14,12 +14,18 @@ START_SECONDS = 60.0  # loading a large append-only file
 STOP_SECONDS = 20.0
 PING_SECONDS = 1.0
 
-# An order system: every write reaches the append-only file within 1 s, nothing is ever evicted.
+# Every write reaches the append-only file within 1 s, nothing is ever evicted.
 DURABLE: Mapping[str, str] = {
     "appendonly": "yes",
     "appendfsync": "everysec",
     "save": "",
     "maxmemory-policy": "noeviction",
+}
+# What each durability profile (server/store/durability.py) asks of the server.
+CONFIGS: Mapping[str, Mapping[str, str]] = {
+    "fast": DURABLE,
+    "strict": {**DURABLE, "appendfsync": "always"},
+    "none": {**DURABLE, "appendonly": "no"},
 }
 
 

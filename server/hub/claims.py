@@ -6,12 +6,13 @@ its own batches; there is no timer. The queue is bounded: beyond CLAIM_QUEUE_MAX
 answered `busy` at once. Once a claim has left for Redis it is never `busy`: when the reply is
 lost it is `outcome_unknown`, and the same id sent again gets the true answer.
 
-On this path there is no task, future or copy per claim.
+On this path there is no task, future or copy per claim, and what one viewer is to be told at one
+moment is one write: a write costs the kernel more than all the rest of a claim costs us.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol
 
@@ -20,7 +21,9 @@ import structlog
 from server import clock
 from server.errors import ERRORS, ERRORS_BY_CODE, StoreUnavailable
 from server.hub.holds import Holds
+from server.hub.proofs import Proofs
 from server.hub.receipts import Receipts
+from server.hub.redo import Redo
 from server.hub.room import Room
 from server.hub.viewer import Viewer
 from server.limits import CLAIM_BATCH_MAX, CLAIM_QUEUE_MAX, SOLD_OUT_CACHE_MS
@@ -88,6 +91,7 @@ class ClaimStore(Protocol):
 
 
 Waiting = tuple[Viewer, int, Request]  # who asked, under which ref, for what
+News = tuple[str, ClaimState]  # whose claim moved on, and how it stands
 
 
 class SoldOutCache:
@@ -124,23 +128,55 @@ class SoldOutCache:
         return False
 
 
+class Mail:
+    """Messages by viewer, each viewer's in order, for one write to each."""
+
+    __slots__ = ("_messages",)
+
+    def __init__(self) -> None:
+        self._messages: dict[Viewer, list[Accepted | OrderEvent]] = {}
+
+    def add(self, viewer: Viewer, message: Accepted | OrderEvent) -> None:
+        """One more for `viewer`."""
+        messages = self._messages.get(viewer)
+        if messages is None:
+            self._messages[viewer] = [message]
+        else:
+            messages.append(message)
+
+    def send(self) -> None:
+        """Write them."""
+        for viewer, messages in self._messages.items():
+            viewer.send(*messages)
+
+
 class ClaimBatcher:
     """The claims of one room: from the command to the answer, and the order events after it."""
 
     def __init__(
-        self, room: Room, hub_id: str, store: ClaimStore, receipts: Receipts, holds: Holds
+        self,
+        room: Room,
+        hub_id: str,
+        store: ClaimStore,
+        receipts: Receipts,
+        holds: Holds,
+        redo: Redo,
     ) -> None:
         self.room = room
         self._hub_id = hub_id
         self._store = store
         self._receipts = receipts
         self._holds = holds
+        self._redo = redo
+        self._ring = redo.of(room)
+        self._proofs = Proofs(room, receipts, redo)
         self._queue: deque[Waiting] = deque()
         self._flight: asyncio.Task[None] | None = None
         self._in_flight = 0
         self._epoch = 0
         self._sold_out = SoldOutCache()
-        self._overtaking: list[tuple[str, ClaimState]] = []
+        self._overtaking: list[News] = []  # for the end of the batch in flight
+        self._carried: list[News] = []  # for the end of the one after it
 
     @property
     def waiting(self) -> int:
@@ -161,21 +197,36 @@ class ClaimBatcher:
             if self._flight is None:
                 self._flight = asyncio.create_task(self._fly())
 
+    def resubmit(
+        self, viewer: Viewer, ref: int, request: Request, attempt: int, hold: ClaimState
+    ) -> None:
+        """`submit` of a claim that was held before, as the receipt of `hold` shows."""
+        if len(self._queue) < CLAIM_QUEUE_MAX:
+            self._proofs.add(request, hold)
+        self.submit(viewer, ref, request, max(1, attempt))
+
     async def settled(self) -> None:
         """Wait until no claim is waiting (for a stop; new ones prolong it)."""
         while self._flight is not None:
             await asyncio.wait((self._flight,))
 
-    def on_order(self, buyer: str, state: ClaimState) -> None:
-        """The claim of a buyer moved on: tell every connection of theirs on this hub.
+    def on_orders(self, orders: Iterable[tuple[str, ClaimState]]) -> None:
+        """Claims of buyers moved on: tell every connection of theirs on this hub.
 
         News can overtake the answer to the claim itself, which travels on another connection;
-        such news waits for the batch in flight, so that `held` always comes first.
+        such news waits for the batch in flight, so that `held` always comes first. News for a
+        buyer who awaits the answer to another claim goes out with that, if it comes with the
+        batch in flight or the next.
         """
-        if self._in_flight and not self._holds.has(buyer, state.claim_id):
-            self._overtaking.append((buyer, state))
-            return
-        self._tell(buyer, state)
+        mail = Mail()
+        for buyer, state in orders:
+            if self._in_flight and (
+                self._awaits_answer(buyer) or not self._holds.has(buyer, state.claim_id)
+            ):
+                self._overtaking.append((buyer, state))
+            else:
+                self._tell(mail, buyer, state)
+        mail.send()
 
     # --- The flight of a batch ---------------------------------------------------------------
 
@@ -229,44 +280,69 @@ class ClaimBatcher:
 
     def _settle(self, batch: list[Waiting], answer: BatchAnswer | None) -> None:
         """Answer every claim of the batch, then what overtook it."""
-        if answer is None:
-            for viewer, ref, _ in batch:
-                self._refuse(viewer, ref, "outcome_unknown")
-        else:
-            now_ms = clock.monotonic_ms()
-            for pool, level in answer.pools.items():
-                self._sold_out.learn(pool, level, now_ms)
-            for (viewer, ref, request), one in zip(batch, answer.answers, strict=True):
-                state = one.state
-                if state is None:
-                    self._refuse_by_script(viewer, ref, one)
-                else:
-                    self._accept(viewer, ref, request.buyer, state, one.code, now_ms)
-        self._in_flight = 0
-        self._tell_overtaking()
+        mail = Mail()
+        try:
+            if answer is None:
+                for viewer, ref, request in batch:
+                    self._proofs.pop(request)  # it comes again with the claim
+                    self._refuse(viewer, ref, "outcome_unknown")
+            else:
+                self._answer(mail, batch, answer)
+        finally:  # what is in the mail is true, whatever went wrong behind it
+            self._in_flight = 0
+            self._tell_overtaking(mail, batch)
+            mail.send()
+
+    def _answer(self, mail: Mail, batch: list[Waiting], answer: BatchAnswer) -> None:
+        now_ms = clock.monotonic_ms()
+        self._ring = self._redo.of(self.room)  # an empty one may have made way meanwhile
+        for pool, level in answer.pools.items():
+            self._sold_out.learn(pool, level, now_ms)
+        for (viewer, ref, request), one in zip(batch, answer.answers, strict=True):
+            state = one.state
+            hold = self._proofs.pop(request) if self._proofs else None
+            if state is None:
+                self._refuse_by_script(mail, viewer, ref, request.buyer, hold, one)
+            else:
+                metrics.claims.add("repeated" if one.code == ACCEPTED_BEFORE else "held")
+                self._accept(mail, viewer, ref, request.buyer, state, now_ms)
 
     def _accept(
-        self, viewer: Viewer, ref: int, buyer: str, state: ClaimState, code: int, now_ms: float
+        self, mail: Mail, viewer: Viewer, ref: int, buyer: str, state: ClaimState, now_ms: float
     ) -> None:
         is_news = False
         if state.status == "held":
             state = with_receipt(self._receipts, self.room.show_id, buyer, state)
             is_news = not self._holds.has(buyer, state.claim_id)
             self._holds.add(buyer, state.claim_id, now_ms)
-        metrics.claims.add("repeated" if code == ACCEPTED_BEFORE else "held")
-        viewer.send(Accepted(ref=ref, claim=state))
+            self._ring.add(buyer, state)
+        mail.add(viewer, Accepted(ref=ref, claim=state))
         if is_news:
             for other in self.room.viewers_of(buyer):
                 if other is not viewer:
-                    other.send(OrderEvent(order=state))
+                    mail.add(other, OrderEvent(order=state))
 
     def _refuse(self, viewer: Viewer, ref: int, name: str) -> None:
         metrics.claims.add(name)
         viewer.refuse(ref, name, retry_ms=_retry_ms(name))
 
-    def _refuse_by_script(self, viewer: Viewer, ref: int, answer: Answer) -> None:
+    def _refuse_by_script(
+        self,
+        mail: Mail,
+        viewer: Viewer,
+        ref: int,
+        buyer: str,
+        hold: ClaimState | None,
+        answer: Answer,
+    ) -> None:
+        """`hold`: the buyer proved that the claim had been accepted before Redis lost it."""
         name = ERRORS_BY_CODE[answer.code].name
-        if name == "price_changed":  # the one refusal that tells more
+        if hold is not None and (end := self._proofs.outcome(buyer, hold, name)):
+            metrics.claims.add(end.status)
+            self._holds.discard(buyer, end.claim_id)
+            self._ring.discard(buyer, end.claim_id)
+            mail.add(viewer, Accepted(ref=ref, claim=end))
+        elif name == "price_changed":  # the one refusal that tells more
             metrics.claims.add(name)
             viewer.refuse(ref, name, price=answer.price, price_version=answer.price_version)
         else:
@@ -278,18 +354,26 @@ class ClaimBatcher:
         stock = self.room.state.get(f"stock:{pool}")
         return self._sold_out.holds(pool, stock, clock.monotonic_ms())
 
-    def _tell_overtaking(self) -> None:
+    def _awaits_answer(self, buyer: str) -> bool:
+        return any(viewer.awaits_answer for viewer in self.room.viewers_of(buyer))
+
+    def _tell_overtaking(self, mail: Mail, batch: list[Waiting]) -> None:
+        due, self._carried = self._carried, []
         if self._overtaking:
             news, self._overtaking = self._overtaking, []
-            for buyer, state in news:
-                self._tell(buyer, state)
+            asked = {request.buyer for _, _, request in batch}
+            for one in news:
+                (due if one[0] in asked or not self._queue else self._carried).append(one)
+        for buyer, state in due:
+            self._tell(mail, buyer, state)
 
-    def _tell(self, buyer: str, state: ClaimState) -> None:
+    def _tell(self, mail: Mail, buyer: str, state: ClaimState) -> None:
         self._holds.discard(buyer, state.claim_id)
+        self._ring.discard(buyer, state.claim_id)
         metrics.order_events.add(state.status)
         event = OrderEvent(order=state)
         for viewer in self.room.viewers_of(buyer):
-            viewer.send(event)
+            mail.add(viewer, event)
 
 
 def _retry_ms(name: str) -> int:
@@ -324,11 +408,13 @@ class ClaimDesk:
         store: ClaimStore,
         receipts: Receipts,
         holds_of: Callable[[Room], Holds],
+        redo: Redo,
     ) -> None:
         self._hub_id = hub_id
         self._store = store
         self._receipts = receipts
         self._holds_of = holds_of
+        self._redo = redo
         self._batchers: dict[str, ClaimBatcher] = {}
 
     @property
@@ -346,13 +432,13 @@ class ClaimDesk:
             if not idle.waiting and not idle.room.viewers:
                 del self._batchers[show_id]
         holds = self._holds_of(room)
-        batcher = ClaimBatcher(room, self._hub_id, self._store, self._receipts, holds)
+        batcher = ClaimBatcher(room, self._hub_id, self._store, self._receipts, holds, self._redo)
         self._batchers[room.show_id] = batcher
         return batcher
 
-    def on_order(self, room: Room, buyer: str, state: ClaimState) -> None:
-        """The claim of a buyer moved on (see ClaimBatcher.on_order)."""
-        self.of(room).on_order(buyer, state)
+    def on_orders(self, room: Room, orders: Iterable[tuple[str, ClaimState]]) -> None:
+        """Claims of buyers moved on (see ClaimBatcher.on_orders)."""
+        self.of(room).on_orders(orders)
 
     async def settled(self) -> None:
         """Wait until no claim of any room is waiting."""

@@ -17,6 +17,7 @@ import structlog
 
 from server import clock, limits
 from server.errors import StoreUnavailable
+from server.hub.ports import require_show
 
 if TYPE_CHECKING:
     from server.hub.hub import Hub
@@ -114,6 +115,9 @@ class Feed:
         if snapshot is None:
             log.warning("show_not_in_redis", show_id=room.show_id)
             return
+        if snapshot.rebuild:
+            self._hub.on_rebuild(room, snapshot.rebuild)
+        require_show(snapshot)
         if board.heal(snapshot, seq_before) == 0:
             return
         epoch = board.epoch

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import re
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -16,7 +17,16 @@ from server import clock, limits
 from server.errors import Refused, StoreUnavailable
 from server.hub.board import Board
 from server.hub.feed import Feed
-from server.hub.ports import Dispatch, HubSettings, OnGone, OnOrder, OnPolicy, Ports
+from server.hub.ports import (
+    Dispatch,
+    HubSettings,
+    OnGone,
+    OnOrders,
+    OnPolicy,
+    OnRebuild,
+    Ports,
+    require_show,
+)
 from server.hub.room import Room
 from server.hub.tick import Ticker
 from server.hub.viewer import Viewer
@@ -31,12 +41,16 @@ DRAIN_SLICE_SECONDS: Final = 0.1
 _SHOW_ID: Final = re.compile(limits.SHOW_ID_PATTERN)
 
 
-def _ignore_order(room: Room, user: str, state: ClaimState) -> None:
+def _ignore_orders(room: Room, orders: Sequence[tuple[str, ClaimState]]) -> None:
     """Without claims on this hub there is nobody to tell."""
 
 
 def _ignore_policy(room: Room) -> None:
     """Without chat on this hub there is no policy to read."""
+
+
+def _ignore_rebuild(room: Room, rebuild_id: str) -> None:
+    """Without claims on this hub it knows nothing of any."""
 
 
 def _ignore_gone(viewer: Viewer) -> None:
@@ -46,8 +60,9 @@ def _ignore_gone(viewer: Viewer) -> None:
 class Hub:
     """One per process. Made inside the running loop, then `start`.
 
-    `dispatch` carries out commands; `on_order` hears that a buyer's claim moved on (and tells the
-    buyer); `on_policy` hears that a show's chat policy changed; `on_gone` hears of every viewer
+    `dispatch` carries out commands; `on_orders` hears that buyers' claims moved on (and tells
+    them); `on_policy` hears that a show's chat policy changed, `on_rebuild` that its stock is being
+    rebuilt (maybe more than once); `on_gone` hears of every viewer
     whose connection ended, once.
     """
 
@@ -58,16 +73,18 @@ class Hub:
         settings: HubSettings,
         dispatch: Dispatch,
         *,
-        on_order: OnOrder = _ignore_order,
+        on_orders: OnOrders = _ignore_orders,
         on_policy: OnPolicy = _ignore_policy,
+        on_rebuild: OnRebuild = _ignore_rebuild,
         on_gone: OnGone = _ignore_gone,
     ) -> None:
         self.hub_id = hub_id
         self.ports = ports
         self.settings = settings
         self.dispatch = dispatch
-        self.on_order = on_order
+        self.on_orders = on_orders
         self.on_policy = on_policy
+        self.on_rebuild = on_rebuild
         self._on_gone = on_gone
         self.loop = asyncio.get_running_loop()
         self.ticker = Ticker(self.loop, settings.tick_ms / 1_000)
@@ -164,6 +181,7 @@ class Hub:
         snapshot = await store.snapshot(show_id)
         if snapshot is None:
             return None
+        require_show(snapshot)
         first = max(0, snapshot.seq - limits.RESUME_EVENTS_MAX)
         history = await store.events_after(show_id, snapshot.epoch, first, limits.RESUME_EVENTS_MAX)
         known = [event for event in history or () if event["seq"] <= snapshot.seq]

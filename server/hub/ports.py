@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from server.errors import StoreUnavailable
 from server.protocol.facts import Fact, Resync
 from server.protocol.messages import ChatLine, ClaimState, Command
 
@@ -27,10 +28,21 @@ class Snapshot(Protocol):
     def stock_epoch(self) -> int: ...
     @property
     def gate(self) -> str: ...
+
+    @property
+    def rebuild(self) -> str: ...
     @property
     def state(self) -> Mapping[str, dict[str, Any]]: ...
     @property
     def chat(self) -> Sequence[ChatLine]: ...
+
+
+def require_show(snapshot: Snapshot) -> None:
+    """Raises StoreUnavailable when Redis has lost the show and not been given it back yet: what is
+    there by then (presence, likes) is no reason to take everything else from viewers."""
+    lost = not snapshot.gate or (snapshot.rebuild and "show" not in snapshot.state)
+    if lost:
+        raise StoreUnavailable("the show is being rebuilt")
 
 
 class RoomStorePort(Protocol):
@@ -102,6 +114,7 @@ class Dispatch(Protocol):
     def __call__(self, viewer: "Viewer", command: Command, /) -> None: ...
 
 
-OnOrder = Callable[["Room", str, ClaimState], None]
+OnOrders = Callable[["Room", Sequence[tuple[str, ClaimState]]], None]
 OnPolicy = Callable[["Room"], None]
+OnRebuild = Callable[["Room", str], None]
 OnGone = Callable[["Viewer"], None]

@@ -106,13 +106,14 @@ class Room:
                 if self.board.add_lines(lines, folded):
                     self.changed()
             case facts.OrderFact(orders):
-                for user, state in orders:
-                    self.hub.on_order(self, user, state)
+                self.hub.on_orders(self, orders)
             case facts.KickFact(user, code):
                 for viewer in self.viewers_of(user):
                     viewer.close(code)
             case facts.PolicyFact():
                 self.hub.on_policy(self)
+            case facts.RebuildFact(rebuild_id):
+                self.hub.on_rebuild(self, rebuild_id)
             case facts.HeartbeatFact(hub_id):
                 if hub_id == self.hub.hub_id:
                     self.heard_at = self.hub.loop.time()

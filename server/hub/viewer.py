@@ -139,6 +139,11 @@ class Viewer(asyncio.Protocol):
         """Neither side has begun to close."""
         return not self._flags & (_CLOSING | _LOST)
 
+    @property
+    def awaits_answer(self) -> bool:
+        """A command with a ref is not answered yet."""
+        return self._in_flight > 0
+
     # --- Reading --------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
@@ -315,14 +320,15 @@ class Viewer(asyncio.Protocol):
 
     # --- Writing --------------------------------------------------------------------------------
 
-    def send(self, message: object, *, is_answer: bool = True) -> None:
-        """Own lane: one message to this viewer, at once. Nothing happens once it is closing.
+    def send(self, *messages: object, is_answer: bool = True) -> None:
+        """Own lane: to this viewer at once, in one write. Nothing happens once it is closing.
 
         An Accepted or RefusedReply ends one command in flight, unless `is_answer` is False.
         """
-        self.send_frame(self.codec.frame(message))
-        if is_answer and isinstance(message, _ANSWERS) and self._in_flight:
-            self._in_flight -= 1
+        self.send_frame(b"".join(map(self.codec.frame, messages)))
+        if is_answer and self._in_flight:
+            answers = sum(isinstance(message, _ANSWERS) for message in messages)
+            self._in_flight = max(0, self._in_flight - answers)
             if self._flags & _BUSY and self._in_flight <= limits.COMMANDS_IN_FLIGHT_MAX // 2:
                 self._start_reading(_BUSY)
 

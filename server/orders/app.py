@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
 import structlog
@@ -11,14 +11,20 @@ import uvloop
 from prometheus_client import start_http_server
 
 from server import clock
+from server.acts.payments import PaymentActs
 from server.acts.projector import Projector
 from server.acts.timetable import Timetable
 from server.config import Settings
 from server.errors import Misconfigured
 from server.orders.closer import Closer
+from server.orders.expirer import Expirer
+from server.orders.payer import Payer
+from server.orders.sender import Sender, open_sender
 from server.orders.worker import OrderWorker, Tools
+from server.payments.registry import Providers, open_providers
 from server.records.pool import open_pool
 from server.store.client import RedisClients
+from server.store.durability import require_durability
 from server.store.redis_clock import RedisClock
 from server.store.room import RoomStore
 from server.store.scripts import Scripts
@@ -47,21 +53,38 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stopping.set)
-    async with open_tools(settings) as tools:
+    private = settings.webhook_allow_private
+    async with (
+        open_tools(settings) as tools,
+        open_sender(tools.pool, allow_private=private) as sender,
+        aclosing(open_providers(settings)) as providers,
+    ):
+        await require_durability(
+            tools.clients.commands,
+            settings.durability,
+            vouched=settings.durability_vouched,
+            demo=settings.demo,
+        )
         with metrics_served(settings.worker_metrics_port):
             log.info("worker_ready", worker=tools.owner)
-            await _work(tools, stopping)
+            await _work(tools, sender, providers, stopping)
     log.info("worker_stopped", worker=tools.owner)
 
 
-async def _work(tools: Tools, stopping: asyncio.Event) -> None:
+async def _work(
+    tools: Tools, sender: Sender, providers: Providers, stopping: asyncio.Event
+) -> None:
     """All parts until `stopping`, then STOP_SECONDS to finish. A part that fails ends all."""
     redis_clock = RedisClock(tools.clients.commands)
     projector = Projector(tools.pool, tools.stock, RoomStore(tools.scripts))
     closer = Closer(projector, Timetable(tools.pool, projector, redis_clock), redis_clock)
+    payments = PaymentActs(tools.pool, tools.stock, projector.orders, providers)
     parts = {
         asyncio.create_task(OrderWorker(tools).run(stopping)),
         asyncio.create_task(closer.run(stopping)),
+        asyncio.create_task(sender.run(stopping)),
+        asyncio.create_task(Expirer(tools.pool, projector.orders).run(stopping)),
+        asyncio.create_task(Payer(payments).run(stopping)),
     }
     told = asyncio.create_task(stopping.wait())
     await asyncio.wait({told, *parts}, return_when=asyncio.FIRST_COMPLETED)

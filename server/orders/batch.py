@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import msgpack
 
+from server import clock
 from server.domain.claim import KIND_CLAIM, StockIncident, Take
 from server.errors import StoreUnavailable
 from server.records.orders import CommitResult
@@ -13,6 +14,8 @@ from server.store.types import Confirmation, OrderEntry, PoolCounters, Settled
 
 ENTRIES_FIRST = 4  # asked for while nothing is known about their size; each has up to 512 takes
 BLOCK_MS = 500
+REST_MS_MAX = 100.0
+REST_AFTER_CLAIMS = 64  # in a batch: fewer than that cost nothing worth a wait
 SILENT_SECONDS = 3.0
 ID_MAX = 2**53 - 1  # what Lua counts exactly
 
@@ -26,7 +29,7 @@ class Batch:
 
     def __init__(self, entries: Sequence[OrderEntry]) -> None:
         self.entries = entries
-        self.unreadable = {e.entry_id: fault for e in entries if (fault := _fault(e))}
+        self.unreadable = {e.entry_id: fault for e in entries if (fault := fault_of_entry(e))}
         readable = [entry for entry in entries if entry.entry_id not in self.unreadable]
         self.takes: list[Take] = [take for entry in readable for take in entry.takes]
         epochs = {entry.epoch for entry in readable}
@@ -56,7 +59,7 @@ class Batch:
                     )  # fmt: skip
 
 
-def _fault(entry: OrderEntry) -> str:
+def fault_of_entry(entry: OrderEntry) -> str:
     """Why the entry cannot be stored at all, not even as dead letters of its takes."""
     if entry.fault:
         return entry.fault
@@ -77,7 +80,9 @@ class BatchReader:
     """Reads entries until they have about `claims` takes; entries differ a lot in size.
 
     While a backlog lasts the next batch is read ahead, during the commit of this one. Without a
-    backlog that would only make batches smaller.
+    backlog that would only make batches smaller; then, in a rush, the reader rests as long as the
+    last batch took, so that the next one grows: a transaction costs about 2 ms of CPU before its
+    first order.
     """
 
     def __init__(self, stream: OrderStream, consumer: str, claims: int) -> None:
@@ -86,13 +91,22 @@ class BatchReader:
         self._claims = claims
         self._takes_per_entry = claims / ENTRIES_FIRST
         self._ahead: asyncio.Task[list[OrderEntry]] | None = None
+        self._handed_out_at: float | None = None  # monotonic ms; None: no need to rest
 
     async def read(self) -> list[OrderEntry]:
         """New entries, [] after BLOCK_MS without any. Raises StoreUnavailable, StreamLost."""
+        if self._ahead is None:
+            await self._rest()
         entries = await (self._ahead or self._read())
-        full = sum(len(entry.takes) for entry in entries) >= self._claims
-        self._ahead = asyncio.create_task(self._read()) if full else None
+        claims = sum(len(entry.takes) for entry in entries)
+        self._ahead = asyncio.create_task(self._read()) if claims >= self._claims else None
+        self._handed_out_at = clock.monotonic_ms() if claims >= REST_AFTER_CLAIMS else None
         return entries
+
+    async def _rest(self) -> None:
+        if self._handed_out_at is not None:
+            took_ms = clock.monotonic_ms() - self._handed_out_at
+            await asyncio.sleep(min(took_ms, REST_MS_MAX) / 1000)
 
     async def drop(self) -> None:
         """Forget what was read ahead; it stays pending in the stream."""

@@ -12,7 +12,7 @@ from server import clock
 from server.acts.projector import Projector
 from server.acts.timetable import Timetable
 from server.errors import RecordsUnavailable, StoreUnavailable
-from server.orders.waiting import Backoff, wait_for
+from server.orders.waiting import keep_on
 from server.store.redis_clock import RedisClock
 
 log = structlog.get_logger()
@@ -32,19 +32,7 @@ class Closer:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """A round every 500 ms until `stopping` is set; outages are waited out."""
-        backoff = Backoff()
-        while not stopping.is_set():
-            pause_ms = ROUND_MS
-            try:
-                await self.round()
-                backoff.reset()
-            except (StoreUnavailable, RecordsUnavailable) as outage:
-                pause_ms = backoff.next_ms()
-                log.warning("closer_backs_off", reason=str(outage), pause_ms=pause_ms)
-            except Exception:  # orders must go on being stored by this process, whatever this is
-                pause_ms = backoff.next_ms()
-                log.exception("closer_failed", pause_ms=pause_ms)
-            await wait_for(stopping, pause_ms)
+        await keep_on(self.round, stopping, every_ms=ROUND_MS, name="closer")
 
     async def round(self) -> None:
         """Once everything that is due. Raises StoreUnavailable, RecordsUnavailable."""

@@ -17,54 +17,47 @@ What can go wrong with a batch, and what is done:
     a take's data is refused      halve the batch down to it, park it, store the others
     a seq is missing              take over what other workers still hold; if it stays missing:
     Redis contradicts the books   halt the show: gate closed, nothing stored until reconciled
+
+Whoever gets the lease looks first whether Redis still has the show's stock, and has it rebuilt if
+not (orders/reconcile.py): after a halt, and after whatever Redis may have lost something by.
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from server import clock
-from server.domain.claim import StockIncident, Take
-from server.errors import RecordsUnavailable, StoreUnavailable
+from server.domain.claim import StockIncident
+from server.errors import RecordsUnavailable, Refused, StoreUnavailable
 from server.orders import lease, metrics
 from server.orders.batch import Batch, BatchReader, raw_form
+from server.orders.entering import enter
 from server.orders.lease import Lease
+from server.orders.reconcile import diagnose, reconcile
+from server.orders.tools import Tools as Tools  # part of what is given to OrderWorker
 from server.orders.waiting import Backoff, wait_for
 from server.records import orders
-from server.records.orders import DATA_ERRORS, CommitResult
-from server.records.pool import Connection, Pool, acquire
+from server.records.orders import CommitResult
+from server.records.pool import Connection, acquire
 from server.store import gate
-from server.store.client import RedisClients
 from server.store.order_stream import OrderStream
-from server.store.scripts import Scripts
-from server.store.stock import Stock
+from server.store.rebuild import Superseded
 from server.store.types import OrderEntry, StreamLost
 
 log = structlog.get_logger()
 
 LEASE_RETRY_MS: Final = 500  # how often a worker without the lease asks for it
-RECLAIM_EVERY_MS: Final = 5_000  # how often entries of frozen workers are looked for
+# How often entries of frozen workers are looked for, and whether the stock is sound.
+RECLAIM_EVERY_MS: Final = 5_000
 RECLAIM_IDLE_MS: Final = 10_000
-HALTED_RETRY_MS: Final = 5_000
+HALTED_RETRY_MS: Final = 500
+RECONCILED_WELL_MS: Final = 60_000  # after that the next reconciliation need not wait
 FAILED_RETRY_MS: Final = 5_000
 DISCOVER_MS: Final = 500
-QUIET_EVERY_MS: Final = 5_000  # how often shows without a running sale are asked for a backlog
+QUIET_EVERY_MS: Final = 5_000  # how often shows without a running sale are looked at
 ENDED_DAYS: Final = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What every show's consumer works with. `owner` names this worker in Redis."""
-
-    owner: str
-    clients: RedisClients
-    scripts: Scripts
-    stock: Stock
-    pool: Pool
-    batch_claims: int
 
 
 class ShowConsumer:
@@ -73,13 +66,17 @@ class ShowConsumer:
     def __init__(self, show_id: str, tools: Tools) -> None:
         self.show_id = show_id
         self.leaving = False  # no sale is running: end once everything is settled
+        self.is_closed = False  # as last diagnosed: nothing is sold until the stock is rebuilt
         self._tools = tools
         self._stream = OrderStream(show_id, tools.clients, tools.scripts)
         self._reader = BatchReader(self._stream, tools.owner, tools.batch_claims)
         self._backoff = Backoff()
         self._log = log.bind(show_id=show_id, worker=tools.owner)
+        self._epoch = 0  # of the stock, as last diagnosed
         self._halted_by = ""
         self._halting: StockIncident | StreamLost | None = None  # not on record everywhere yet
+        self._reconcile_backoff = Backoff(RECONCILED_WELL_MS)
+        self._reconcile_due = 0.0  # monotonic ms
         self._settled_all = False
         self._confirming: asyncio.Task[None] | None = None
 
@@ -98,7 +95,7 @@ class ShowConsumer:
             return HALTED_RETRY_MS
         try:
             async with lease.hold(self._stream, self._tools.owner) as held:
-                if held.held:
+                if held.held and await self._is_sound():
                     await self._consume(held, stopping)
             self._backoff.reset()
             return LEASE_RETRY_MS
@@ -111,13 +108,42 @@ class ShowConsumer:
         except (StockIncident, StreamLost) as incident:
             await self._halt(incident)
             return HALTED_RETRY_MS
+        except (Refused, Superseded) as refusal:  # somebody rebuilds the stock meanwhile
+            self._log.info("consumer_yields", reason=str(refusal))
+            return LEASE_RETRY_MS
         except Exception:  # one show's trouble must not stop the others
             self._log.exception("consumer_failed")
             return FAILED_RETRY_MS
 
+    # --- Is the stock sound? ------------------------------------------------------------------
+
+    async def _is_sound(self) -> bool:
+        """Look at the show, and reconcile it if need be. False: not now."""
+        if not (reason := await self._diagnose()):
+            return True
+        if clock.monotonic_ms() < self._reconcile_due:
+            return False
+        self._reconcile_later()
+        report = await reconcile(self.show_id, self._tools, reason, self._tools.owner)
+        return report.outcome == "done" and not await self._diagnose()
+
+    async def _diagnose(self) -> str:
+        diagnosis = await diagnose(self.show_id, self._tools)
+        self._epoch, self.is_closed = diagnosis.epoch, bool(diagnosis.complaint)
+        return diagnosis.complaint
+
+    def _reconcile_later(self) -> None:
+        """When the next reconciliation may begin: a show that needs many should not only be
+        rebuilt."""
+        now_ms = clock.monotonic_ms()
+        if now_ms > self._reconcile_due + RECONCILED_WELL_MS:
+            self._reconcile_backoff.reset()
+        self._reconcile_due = now_ms + self._reconcile_backoff.next_ms()
+
+    # --- Consuming ----------------------------------------------------------------------------
+
     async def _consume(self, held: Lease, stopping: asyncio.Event) -> None:
         try:
-            await self._stream.ensure_group()
             # Having the lease, take everything at first: its last holder is gone.
             await self._settle(await self._reclaim(0))
             await self._follow(held, stopping)
@@ -130,6 +156,8 @@ class ShowConsumer:
         reclaim_at = clock.monotonic_ms() + RECLAIM_EVERY_MS
         while held.held and not stopping.is_set():
             if clock.monotonic_ms() >= reclaim_at:
+                if await self._diagnose():
+                    return
                 await self._settle(await self._reclaim(RECLAIM_IDLE_MS))
                 reclaim_at = clock.monotonic_ms() + RECLAIM_EVERY_MS
             entries = await self._reader.read()
@@ -197,36 +225,18 @@ class ShowConsumer:
             if not batch.takes:
                 return CommitResult()
             with metrics.commit_seconds.time():
-                return await self._store(connection, batch.epoch, batch.takes)
+                return await enter(connection, self.show_id, batch.epoch, batch.takes)
 
     async def _park(self, connection: Connection, entry: OrderEntry, fault: str) -> None:
         self._log.error("order_entry_unreadable", entry_id=entry.entry_id, fault=fault)
         where = (self.show_id, entry.entry_id)
         await orders.park_unreadable(connection, *where, raw_form(entry), fault)
 
-    async def _store(
-        self, connection: Connection, epoch: int, takes: Sequence[Take]
-    ) -> CommitResult:
-        """One transaction; when a take's data is refused, halves, down to a dead letter."""
-        try:
-            return await orders.commit_takes(connection, self.show_id, epoch, takes)
-        except DATA_ERRORS as error:
-            if len(takes) == 1:
-                return await self._bury(connection, epoch, takes[0], error)
-        half = len(takes) // 2
-        result = await self._store(connection, epoch, takes[:half])
-        result.absorb(await self._store(connection, epoch, takes[half:]))
-        return result
-
-    async def _bury(
-        self, connection: Connection, epoch: int, take: Take, error: Exception
-    ) -> CommitResult:
-        self._log.error("take_refused_by_postgres", pool=take.pool, seq=take.seq, error=str(error))
-        faults = {(take.pool, take.seq): f"{type(error).__name__}: {error}"}
-        return await orders.commit_takes(connection, self.show_id, epoch, [take], faults)
+    # --- Halting ------------------------------------------------------------------------------
 
     async def _halt(self, incident: StockIncident | StreamLost) -> None:
-        """Close the gate for good and stop storing, until somebody reconciles the stock."""
+        """Close the gate and put on record that nothing may be stored before the stock is
+        reconciled; that comes with the next turn."""
         self._halting = incident
         kind = incident.kind if isinstance(incident, StockIncident) else "lost"
         reason = str(incident)
@@ -235,8 +245,8 @@ class ShowConsumer:
             metrics.incidents.labels(kind).inc()
             self._log.critical("stock_incident", kind=kind, detail=reason)
         try:
-            await gate.close_for_rebuilding(self._tools.scripts, self.show_id)
-            await orders.halt(self._tools.pool, self.show_id, reason)
+            await gate.close_for_rebuilding(self._tools.scripts, self.show_id, epoch=self._epoch)
+            await orders.halt(self._tools.pool, self.show_id, reason, self._epoch)
             self._halting = None
         except (StoreUnavailable, RecordsUnavailable) as outage:
             self._log.warning("halt_incomplete", reason=str(outage))
@@ -276,18 +286,33 @@ class OrderWorker:
         """Start consumers for shows that sell, let the others go: each holds a connection."""
         self._running = {s: pair for s, pair in self._running.items() if not pair[1].done()}
         metrics.shows.set(len(self._running))
+        metrics.closed.set(sum(consumer.is_closed for consumer, _ in self._running.values()))
         shows = await orders.shows_with_work(self._tools.pool, ENDED_DAYS)
         for show_id, (consumer, _) in self._running.items():
             consumer.leaving = not shows.get(show_id, False)
-        idle = [show_id for show_id in shows if show_id not in self._running]
+        waiting = await orders.shows_waiting(self._tools.pool)
         if due := clock.monotonic_ms() >= self._quiet_due:
             self._quiet_due = clock.monotonic_ms() + QUIET_EVERY_MS
-        for show_id in idle:
-            if shows[show_id] or (due and await self._has_backlog(show_id)):
-                consumer = ShowConsumer(show_id, self._tools)
-                self._running[show_id] = (consumer, tasks.create_task(consumer.run(stopping)))
+            waiting |= await orders.shows_returning(self._tools.pool)
+        found = (shows.keys() | waiting) - self._running.keys()
+        for show_id in sorted(found, key=lambda show_id: not shows.get(show_id)):
+            look = due or show_id in waiting
+            try:
+                has_work = shows.get(show_id) or (look and await self._has_work(show_id))
+            except StoreUnavailable:  # perhaps only this show's: let it wait by itself
+                self._start(show_id, tasks, stopping)
+                raise
+            if has_work:
+                self._start(show_id, tasks, stopping)
 
-    async def _has_backlog(self, show_id: str) -> bool:
+    def _start(self, show_id: str, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
+        consumer = ShowConsumer(show_id, self._tools)
+        self._running[show_id] = (consumer, tasks.create_task(consumer.run(stopping)))
+
+    async def _has_work(self, show_id: str) -> bool:
+        """A show without running sale: is its stock unsound, or its stream not empty?"""
+        if (await diagnose(show_id, self._tools)).complaint:
+            return True
         stream = OrderStream(show_id, self._tools.clients, self._tools.scripts)
         try:
             return await stream.backlog() > 0

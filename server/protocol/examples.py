@@ -25,6 +25,15 @@ COMMAND_EXAMPLES: Final[tuple[Struct, ...]] = (
     m.Chat(ref=2, text="主播,蓝色的还有吗?"),
     m.Like(taps=5),
     m.Claim(ref=3, sale=7, claim_id=_CLAIM_ID, quantity=1, price_version=1),
+    m.Claim(
+        ref=4,
+        sale=7,
+        claim_id=_CLAIM_ID,
+        quantity=1,
+        price_version=1,
+        attempt=1,
+        proof=m.Proof(receipt="9f2c4be1d07a43518c6e2ab1f05d7c34", epoch=1, seq=42, price=9900),
+    ),
     m.OrderStatus(ref=4, claim_id=_CLAIM_ID),
     m.Time(ref=5, sent_at=1234.5),
 )

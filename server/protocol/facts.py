@@ -62,6 +62,12 @@ class OrderFact(Struct, array_like=True, tag="o", frozen=True):
     orders: list[tuple[str, ClaimState]]
 
 
+class RebuildFact(Struct, array_like=True, tag="r", frozen=True):
+    """The show's stock is being rebuilt: present to `rebuild` what you know of claims."""
+
+    rebuild: str
+
+
 class Resync(Struct, frozen=True):
     """Never published: the bus hands it out where facts may have been missed, so that the room
     reads a snapshot. `reason` is for the log."""
@@ -69,7 +75,16 @@ class Resync(Struct, frozen=True):
     reason: str
 
 
-Fact = StateFact | EventFact | ChatFact | HeartbeatFact | KickFact | PolicyFact | OrderFact
+Fact = (
+    StateFact
+    | EventFact
+    | ChatFact
+    | HeartbeatFact
+    | KickFact
+    | PolicyFact
+    | OrderFact
+    | RebuildFact
+)
 
 _DECODER: Final = msgspec.msgpack.Decoder(Fact)
 

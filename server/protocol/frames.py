@@ -38,6 +38,8 @@ _CONTROL_BYTES_MAX: Final = 125
 # First bytes that the quick way takes: FIN set, no reserved bit, a message or a ping or pong.
 _QUICK: Final = frozenset(_FIN | opcode for opcode in (TEXT, BINARY, PING, PONG))
 _TO_CLOSE_CODE: Final = struct.Struct("!H")
+_HEAD_16: Final = struct.Struct("!BBH")
+_HEAD_64: Final = struct.Struct("!BBQ")
 
 # websockets logs each connection it parses; ours may be one frame old.
 _PARSER_LOG: Final = logging.getLogger("server.protocol.frames.parser")
@@ -86,8 +88,8 @@ def _head(first: int, length: int, masked: int) -> bytes:
     if length < _LENGTH_16:
         return bytes((first, masked | length))
     if length < 1 << 16:
-        return struct.pack("!BBH", first, masked | _LENGTH_16, length)
-    return struct.pack("!BBQ", first, masked | _LENGTH_64, length)
+        return _HEAD_16.pack(first, masked | _LENGTH_16, length)
+    return _HEAD_64.pack(first, masked | _LENGTH_64, length)
 
 
 # --- Parsed -----------------------------------------------------------------------------------

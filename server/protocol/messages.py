@@ -16,7 +16,7 @@ subprotocol name.
 
 from typing import Annotated, Any, Final, Literal, get_args
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server import limits
 
@@ -56,6 +56,15 @@ class Like(Struct, tag_field="t", tag="like", frozen=True):
     ref: Ref | None = None
 
 
+class Proof(Struct, frozen=True):
+    """What an answer `held` said: its receipt and what that was signed over."""
+
+    receipt: Annotated[str, Meta(min_length=1, max_length=limits.RECEIPT_CHARS_MAX)]
+    epoch: Annotated[int, Meta(ge=0, le=limits.REF_MAX)]
+    seq: Identifier
+    price: Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
+
 class Claim(Struct, tag_field="t", tag="claim", frozen=True):
     """Ask for units of a flash sale. Needs a token.
 
@@ -63,6 +72,9 @@ class Claim(Struct, tag_field="t", tag="claim", frozen=True):
     fields always gets the same accepted answer. `attempt` counts repeats of this id from 0; an
     attempt above 0 always reaches the script, never a cache. `price_version` is the version of
     the price the buyer saw.
+
+    A repeat of a claim that was answered `held` carries the `proof`: should the server have lost
+    the hold, it learns of it, or says `released_by_incident` and no refusal.
     """
 
     ref: Ref
@@ -71,6 +83,7 @@ class Claim(Struct, tag_field="t", tag="claim", frozen=True):
     quantity: Annotated[int, Meta(ge=1, le=limits.CLAIM_QUANTITY_MAX)]
     price_version: Annotated[int, Meta(ge=1, le=limits.REF_MAX)]
     attempt: Annotated[int, Meta(ge=0, le=limits.ATTEMPT_MAX)] = 0
+    proof: Proof | UnsetType = UNSET
 
 
 class OrderStatus(Struct, tag_field="t", tag="order_status", frozen=True):

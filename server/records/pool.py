@@ -1,5 +1,6 @@
 """The pool of PostgreSQL connections, and which errors mean that PostgreSQL is away."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TypeAlias
@@ -70,8 +71,13 @@ async def acquire(pool: Pool) -> AsyncIterator[Connection]:
     When that is raised from inside the block, whether a transaction committed is unknown.
     """
     with outages():
-        async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        # Not asyncpg's own timeout: a cancellation of the caller could get lost in it.
+        async with asyncio.timeout(ACQUIRE_SECONDS):
+            connection = await pool.acquire()
+        try:
             yield connection
+        finally:
+            await pool.release(connection)
 
 
 @contextmanager

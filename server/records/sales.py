@@ -49,18 +49,6 @@ class SaleRow(NamedTuple):
     lowering: int
 
 
-class GiveRow(NamedTuple):
-    """Units on their way back to a pool in Redis. `closed`: its sale is over or closing."""
-
-    give_id: str
-    pool_id: int
-    units: int
-    buyer: str | None
-    claim_id: uuid.UUID | None
-    reason: str
-    closed: bool
-
-
 class RequestRow(NamedTuple):
     """A host's restock or lowering; `status` pending, done or refused."""
 
@@ -195,23 +183,6 @@ async def note_units(
 ) -> None:
     """One row of the append-only ledger."""
     await conn.execute(_SQL["insert_ledger"], sale_id, reason, units, give_id)
-
-
-async def shows_with_gives(conn: Connection, limit: int) -> list[str]:
-    """Shows that have gives committed and not yet seen in Redis."""
-    return [record[0] for record in await conn.fetch(_SQL["shows_with_gives"], limit)]
-
-
-async def gives_to_apply(
-    conn: Connection, show_id: str, sale_id: int | None, limit: int
-) -> list[GiveRow]:
-    """Such gives of a show, of one sale or of all; oldest first."""
-    records = await conn.fetch(_SQL["gives_to_apply"], show_id, sale_id, limit)
-    return [GiveRow(*record) for record in records]
-
-
-async def gives_applied(conn: Connection, give_ids: list[str]) -> None:
-    await conn.execute(_SQL["gives_applied"], give_ids)
 
 
 # --- Requests of hosts ------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from server.store import keys
 from server.store.client import RedisClients, redis_errors
 
 RETRY_MS_MIN: Final = 50
-RETRY_MS_MAX: Final = 2_000
+RETRY_MS_MAX: Final = 500  # below limits.REBUILD_GRACE_MS: hubs are waited for
 OPEN_SECONDS: Final = 5.0  # to connect, be greeted and subscribe to all that is wanted
 
 log = structlog.get_logger()

@@ -8,7 +8,8 @@ What redis-py would do by itself and we must not have:
 - one socket timeout for everything: a blocking read or a silent channel is no fault.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,17 +32,34 @@ VERSION_MIN = (7, 0, 0)
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Whatever goes wrong with Redis inside becomes StoreUnavailable: the effect is unknown."""
+    """Whatever goes wrong with Redis inside becomes StoreUnavailable: the effect is unknown.
+
+    Before Python 3.12 a cancellation gets lost in asyncio.wait_for, which redis-py uses, when it
+    comes at the moment of success; here it is raised again.
+    """
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def command(client: "aioredis.Redis", *words: Any) -> Any:
     """One command; the reply as redis-py parses it. Raises StoreUnavailable (effect unknown)."""
     with redis_errors():
         return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+async def commands(client: "aioredis.Redis", *calls: Sequence[Any]) -> list[Any]:
+    """Commands on one connection in one round trip; nothing keeps others from running between
+    them. Raises StoreUnavailable when one failed (the effect of all is unknown)."""
+    pipeline = client.pipeline(transaction=False)
+    for words in calls:
+        pipeline.execute_command(*words)
+    with redis_errors():
+        return await pipeline.execute()
 
 
 class RedisClients:
@@ -115,6 +133,5 @@ def server_facts(info: dict[str, object]) -> ServerFacts:
     return ServerFacts(
         software=str(info.get("server_name", "redis")),
         version=(int(major), int(minor), int(patch)),
-        append_only=bool(info.get("aof_enabled")),
         cluster=bool(info.get("cluster_enabled")),
     )

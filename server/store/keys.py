@@ -4,12 +4,14 @@ All keys of a show carry the hash tag `{show_id}`, so that one script may touch 
 
 | key | type | holds |
 |---|---|---|
-| ls:{S}:meta | hash | gate (scheduled, open, paused, ended, rebuilding), stock epoch, rev, phase |
+| ls:{S}:meta | hash | gate (scheduled, open, paused, ended, rebuilding), stock epoch, run, ... |
 | ls:{S}:pool:P | hash | one pool; its fields are in server/store/lua/_pool.lua |
 | ls:{S}:buyers:P | hash | buyer -> units accepted in pool P |
 | ls:{S}:claims | hash | buyer NUL claim-id-16-bytes -> packed claim state |
 | ls:{S}:orders | stream | accepted takes for the order worker; never trimmed by length |
-| ls:{S}:applied | hash | give id, act id or event:act id -> result: what must not happen twice |
+| ls:{S}:applied | hash | id of a give, act, payment or event:act id -> result: never done twice |
+| ls:{S}:evidence | hash | while the stock is rebuilt: what hubs know of claims (lua/present.lua) |
+| ls:{S}:presented | set | hubs that have presented all they know |
 | ls:{S}:room | hash | event numbers (epoch, seq), v of state values, likes, online, digest:<key> |
 | ls:{S}:events | stream | the last HISTORY_EVENTS_MAX events; entry id is `seq-0` |
 | ls:{S}:state | hash | state key -> packed newest value |
@@ -18,6 +20,7 @@ All keys of a show carry the hash tag `{show_id}`, so that one script may touch 
 | ls:{S}:presence | hash | hub -> people:expires at ms |
 | ls:{S}:policy | hash | chat policy: slow, words, mute:<user> until ms, ban:<user>, version |
 | ls:{S}:lease | string | the order worker that consumes this show |
+| ls:{S}:fence | string | written behind a batch that waits for a replica |
 """
 
 ORDER_GROUP = "pg"
@@ -51,6 +54,14 @@ def applied(show_id: str) -> str:
     return _key(show_id, "applied")
 
 
+def evidence(show_id: str) -> str:
+    return _key(show_id, "evidence")
+
+
+def presented(show_id: str) -> str:
+    return _key(show_id, "presented")
+
+
 def room(show_id: str) -> str:
     return _key(show_id, "room")
 
@@ -81,6 +92,10 @@ def policy(show_id: str) -> str:
 
 def lease(show_id: str) -> str:
     return _key(show_id, "lease")
+
+
+def fence(show_id: str) -> str:
+    return _key(show_id, "fence")
 
 
 def bus_channel(show_id: str) -> str:

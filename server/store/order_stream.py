@@ -1,7 +1,8 @@
 """The accepted takes of a show on their way to PostgreSQL, and who may consume them.
 
-Entries are written by lua/claim_batch.lua and lua/take.lua and deleted by lua/confirm_batch.lua
-after the commit; they are never trimmed by length. One consumer at a time holds the show's lease:
+The stream is made with the show (lua/apply_show.lua, lua/rebuild_begin.lua). Entries are written
+by lua/claim_batch.lua and lua/take.lua and deleted by lua/confirm_batch.lua after the commit; they
+are never trimmed by length. One consumer at a time holds the show's lease:
 it takes over what was read and never acknowledged, then reads new entries.
 """
 
@@ -44,17 +45,6 @@ class OrderStream:
 
     async def aclose(self) -> None:
         await self._blocking.aclose()
-
-    async def ensure_group(self) -> None:
-        """Make the stream and the group, reading from the first entry, unless they are there."""
-        with redis_errors():
-            try:
-                await self._commands.xgroup_create(
-                    self._key, keys.ORDER_GROUP, id="0", mkstream=True
-                )
-            except ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
 
     async def read(self, consumer: str, count: int, block_ms: int) -> list[OrderEntry]:
         """At most `count` new entries, waiting up to `block_ms` (1 to 10,000) for the first."""

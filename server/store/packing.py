@@ -15,8 +15,10 @@ from server.protocol.messages import ChatLine, ClaimState, ClaimStatus
 from server.store.types import OrderEntry, Settled, Take
 
 _packer: Final = msgpack.Packer(use_bin_type=False, autoreset=True)
+_encode: Final = msgspec.msgpack.Encoder().encode  # for ints, short strings and Structs: as `pack`
 _CHAT_LINE: Final = msgspec.msgpack.Decoder(ChatLine)
-_TAKE_FIELDS: Final = len(Take._fields)
+_TAKE_TYPES: Final = [int, int, int, bytes, bytes, int, int, int, int]  # of Take's fields, packed
+_STATE_FROM: Final = Settled._fields.index("status")
 _STATUSES: Final[dict[bytes, ClaimStatus]] = {
     b"held": "held",
     b"confirmed": "confirmed",
@@ -78,37 +80,13 @@ def unpack_claim_state(claim_id: bytes, packed: bytes) -> ClaimState:
 
 
 def pack_settled_state(claim: Settled) -> bytes:
-    return pack(
-        (
-            claim.status,
-            claim.pool,
-            claim.quantity,
-            claim.price,
-            claim.price_version,
-            claim.epoch,
-            claim.seq,
-            claim.order_id,
-            claim.pay_by_ms,
-            claim.at_ms,
-        )
-    )
+    return _encode(claim[_STATE_FROM:])  # its fields from `status` on are the state's, in order
 
 
 def pack_settled_fact(claim: Settled) -> bytes:
     """One [user, state] pair of an OrderFact."""
-    state = ClaimState(
-        claim_id=claim_id_text(claim.claim_id),
-        status=claim.status,
-        sale=claim.pool,
-        quantity=claim.quantity,
-        price=claim.price,
-        price_version=claim.price_version,
-        epoch=claim.epoch,
-        seq=claim.seq,
-        order_id=claim.order_id,
-        pay_by=claim.pay_by_ms,
-    )
-    return msgspec.msgpack.encode((claim.buyer, state))
+    fields: Any = claim[_STATE_FROM:-1]  # all but the last (`at_ms`) are ClaimState's, in order
+    return _encode((claim.buyer, ClaimState(claim_id_text(claim.claim_id), *fields)))
 
 
 # --- Entries of the order stream ---------------------------------------------------------------
@@ -117,18 +95,16 @@ def pack_settled_fact(claim: Settled) -> bytes:
 def unpack_order_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> OrderEntry:
     """An entry as claim_batch.lua or take.lua wrote it; one that cannot be read has a fault."""
     try:
-        takes = [_take(row) for row in unpack_raw(fields[b"t"])]
+        takes = [take_of(row) for row in unpack_raw(fields[b"t"])]
         return OrderEntry(entry_id.decode(), int(fields[b"e"]), fields[b"h"].decode(), takes)
     except (ValueError, KeyError, TypeError) as error:
         fault = f"{type(error).__name__}: {error}"
         return OrderEntry(entry_id.decode(), 0, "", [], fault, dict(fields))
 
 
-def _take(row: list[Any]) -> Take:
-    if len(row) != _TAKE_FIELDS:
-        raise ValueError(f"a take has {_TAKE_FIELDS} fields, not {len(row)}")
+def take_of(row: list[Any]) -> Take:
+    """A take from its unpacked fields, strings as bytes. Raises ValueError."""
+    if [*map(type, row)] != _TAKE_TYPES:
+        raise ValueError("a take with too many or too few fields, or one of the wrong type")
     kind, pool, seq, buyer, claim_id, quantity, price, price_version, at_ms = row
-    numbers = (kind, pool, seq, quantity, price, price_version, at_ms)
-    if not all(type(number) is int for number in numbers) or type(claim_id) is not bytes:
-        raise ValueError("a take with a field of the wrong type")
     return Take(kind, pool, seq, buyer.decode(), claim_id, quantity, price, price_version, at_ms)

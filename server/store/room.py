@@ -106,13 +106,14 @@ def _room_keys(show_id: str) -> tuple[str, ...]:
 
 
 def _snapshot(reply: list[Any]) -> RoomSnapshot:
-    now_ms, epoch, seq, stock_epoch, gate, flat, chat = reply
+    now_ms, epoch, seq, stock_epoch, gate, rebuild, flat, chat = reply
     return RoomSnapshot(
         now_ms=now_ms,
         epoch=int(epoch),
         seq=int(seq),
         stock_epoch=int(stock_epoch),
         gate=gate.decode(),
+        rebuild=rebuild.decode(),
         state={
             key.decode(): packing.unpack_text(value)
             for key, value in zip(flat[::2], flat[1::2], strict=True)

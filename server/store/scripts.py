@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError
 
 from server import limits
 from server.errors import ERRORS, StoreUnavailable
-from server.store.client import command
+from server.store.client import command, commands
 
 
 class Script(NamedTuple):
@@ -72,7 +72,25 @@ class Scripts:
         try:
             return await command(self.client, *call)
         except StoreUnavailable as error:
-            if not isinstance(error.__cause__, NoScriptError):
-                raise StoreUnavailable(f"{name}: {error}") from error.__cause__
+            _raise_unless_forgotten(name, error)
         await command(self.client, "SCRIPT LOAD", script.source)
         return await command(self.client, *call)
+
+    async def run_with(
+        self, name: str, keys: Sequence[str], args: Sequence[Any], *after: Sequence[Any]
+    ) -> list[Any]:
+        """As `run`, followed by the commands `after` on the same connection: all raw replies."""
+        script = load(name)
+        calls = (("EVALSHA", script.sha, len(keys), *keys, *args), *after)
+        try:
+            return await commands(self.client, *calls)
+        except StoreUnavailable as error:
+            _raise_unless_forgotten(name, error)
+        await command(self.client, "SCRIPT LOAD", script.source)
+        return await commands(self.client, *calls)
+
+
+def _raise_unless_forgotten(name: str, error: StoreUnavailable) -> None:
+    """Return when Redis does not know the script (any more): nothing ran, load it and repeat."""
+    if not isinstance(error.__cause__, NoScriptError):
+        raise StoreUnavailable(f"{name}: {error}") from error.__cause__

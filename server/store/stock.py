@@ -12,10 +12,13 @@ from server.errors import ERRORS_BY_CODE, Refused
 from server.protocol.messages import ClaimState
 from server.store import keys, packing
 from server.store.client import command
+from server.store.cut import read_cut, scan_hash
+from server.store.durability import Replicas
 from server.store.scripts import Scripts
 from server.store.types import (
     ACCEPTED,
     ACCEPTED_BEFORE,
+    EVERY_HUB,
     Applied,
     AuditCut,
     ClaimAnswer,
@@ -24,9 +27,9 @@ from server.store.types import (
     Confirmation,
     Give,
     PoolCounters,
-    PoolCut,
     PoolLevel,
     RememberedClaim,
+    Retake,
     SaleProjection,
     Settled,
     ShowProjection,
@@ -35,15 +38,18 @@ from server.store.types import (
 
 _GATES: Final = {"scheduled": "scheduled", "live": "open", "paused": "paused", "ended": "ended"}
 _LEVEL_FIELDS: Final = 4  # available, version, price, price version
-_SCAN_COUNT: Final = 1_000
 _UNKNOWN: Final = (-1, 0, 0, 0)
 
 
 class Stock:
-    """Stock of every show on one Redis."""
+    """Stock of every show on one Redis.
 
-    def __init__(self, scripts: Scripts) -> None:
+    With `replicas` no claim is called held before a replica has it.
+    """
+
+    def __init__(self, scripts: Scripts, replicas: Replicas | None = None) -> None:
         self._scripts = scripts
+        self._replicas = replicas
 
     # --- Claims ------------------------------------------------------------------------------
 
@@ -61,7 +67,11 @@ class Stock:
         buyers, _, pools, quantities, price_versions = zip(*claims, strict=True)
         columns = (fields, buyers, [numbers[p] for p in pools], quantities, price_versions)
         args = (hub_id, epoch, packing.pack(list(numbers)), packing.pack(columns))
-        reply = await self._scripts.run("claim_batch", _claim_keys(show_id, numbers), args)
+        names = _claim_keys(show_id, numbers)
+        if self._replicas is None:
+            reply = await self._scripts.run("claim_batch", names, args)
+        else:
+            reply = await self._replicas.run(show_id, "claim_batch", names, args)
         return _claim_answers(claims, numbers, packing.unpack_raw(reply))
 
     async def lookup(
@@ -71,7 +81,11 @@ class Stock:
         if not claims:
             return []
         fields = [keys.claim_field(buyer, claim_id) for buyer, claim_id in claims]
-        found = await command(self._scripts.client, "HMGET", keys.claims(show_id), *fields)
+        words = ("HMGET", keys.claims(show_id), *fields)
+        if self._replicas is None:
+            found = await command(self._scripts.client, *words)
+        else:
+            found = await self._replicas.read(show_id, *words)
         return [
             packing.unpack_claim_state(claim_id, packed) if packed else None
             for (_, claim_id), packed in zip(claims, found, strict=True)
@@ -79,26 +93,25 @@ class Stock:
 
     async def remembered_claims(self, show_id: str) -> AsyncIterator[RememberedClaim]:
         """Every accepted claim, by a scan: those made meanwhile may be missing."""
-        cursor = 0
-        while True:
-            cursor, found = await command(
-                self._scripts.client, "HSCAN", keys.claims(show_id), cursor, "COUNT", _SCAN_COUNT
-            )
-            for field, packed in found.items():
-                buyer, claim_id = field[:-17].decode(), field[-16:]
-                state = packing.unpack_claim_state(claim_id, packed)
-                yield RememberedClaim(buyer, claim_id, state)
-            if cursor == 0:
-                return
+        async for field, packed in scan_hash(self._scripts, keys.claims(show_id)):
+            claim_id = field[-16:]
+            state = packing.unpack_claim_state(claim_id, packed)
+            yield RememberedClaim(field[:-17].decode(), claim_id, state)
+
+    async def units_by_buyer(self, show_id: str, pool_id: int) -> dict[str, int]:
+        """Units that count against each buyer's limit, by a scan."""
+        found = scan_hash(self._scripts, keys.buyers(show_id, pool_id))
+        return {buyer.decode(): int(units) async for buyer, units in found}
 
     # --- After a commit ----------------------------------------------------------------------
 
     async def confirm_batch(self, show_id: str, confirmation: Confirmation) -> None:
         """Tell claims, counters, hubs and viewers what was committed, then acknowledge.
 
-        Idempotent and monotone: claims move only from held, counters only to a newer version.
+        Idempotent and monotone: claims move only up in rank, counters only to a newer version.
         In calls of at most CLAIM_BATCH_MAX each: claims, then counters, then acknowledgements, so
-        a crash in between leaves the entries pending.
+        a crash in between leaves the entries pending. Raises Refused(stock_rebuilding): whoever
+        rebuilds the stock tells all of it.
         """
         claims, ids, size = confirmation.claims, confirmation.entry_ids, limits.CLAIM_BATCH_MAX
         last = max(0, (len(claims) - 1) // size * size)
@@ -116,22 +129,24 @@ class Stock:
         entry_ids: Sequence[str],
     ) -> None:
         hubs = {hub: i for i, hub in enumerate(sorted({c.hub_id for c in claims if c.hub_id}), 1)}
-        flat: list[Any] = []
-        for claim in claims:
-            field = keys.claim_field(claim.buyer, claim.claim_id)
-            state, fact = packing.pack_settled_state(claim), packing.pack_settled_fact(claim)
-            flat += (field, state, fact, hubs.get(claim.hub_id, 0))
+        columns = (
+            [keys.claim_field(claim.buyer, claim.claim_id) for claim in claims],
+            [*map(packing.pack_settled_state, claims)],
+            [*map(packing.pack_settled_fact, claims)],
+            [hubs.get(claim.hub_id, 0) for claim in claims],
+        )
         names = [
             *(keys.meta(show_id), keys.claims(show_id), keys.orders(show_id)),
             *(keys.state(show_id), keys.bus_channel(show_id)),
             *(keys.pool(show_id, row.pool) for row in pools),
-            *(keys.hub_channel(show_id, hub) for hub in hubs),
+            *(_channel(show_id, hub) for hub in hubs),
         ]
         rows = packing.pack([number for row in pools for number in row])
-        args = (rows, packing.pack(flat), keys.ORDER_GROUP, packing.pack(list(entry_ids)))
-        await self._scripts.run("confirm_batch", names, args)
+        args = (rows, packing.pack(columns), keys.ORDER_GROUP, packing.pack(list(entry_ids)))
+        if await self._scripts.run("confirm_batch", names, args) < 0:
+            raise Refused("stock_rebuilding")
 
-    # --- Takes and gives by the host ---------------------------------------------------------
+    # --- Takes, re-takes and gives ---------------------------------------------------------
 
     async def take(
         self, show_id: str, pool_id: int, act_id: bytes, units: int | None, *, close: bool
@@ -155,6 +170,29 @@ class Stock:
         if code:
             raise Refused(ERRORS_BY_CODE[code].name)
         return TakeAnswer(units=taken, seq=seq, before=bool(before))
+
+    async def retake(self, show_id: str, retake: Retake) -> TakeAnswer:
+        """Take an order's units again for a late payment; stock and the buyer's limit decide.
+
+        Idempotent by payment id. Raises Refused: sold_out, out_of_stock, limit_reached,
+        unknown_sale, stock_rebuilding; nothing was changed then. The order worker gets the take as
+        KIND_RETAKE and decides whether the books keep it.
+        """
+        r = retake
+        code, seq, before = await self._scripts.run(
+            "retake",
+            [
+                *(keys.meta(show_id), keys.pool(show_id, r.pool), keys.buyers(show_id, r.pool)),
+                *(keys.applied(show_id), keys.orders(show_id), *_room_keys(show_id)),
+            ],
+            (
+                *(r.pool, r.payment_id, packing.claim_id_text(r.payment_id), r.buyer),
+                *(r.quantity, r.counted, r.price, r.price_version),
+            ),
+        )
+        if code:
+            raise Refused(ERRORS_BY_CODE[code].name)
+        return TakeAnswer(units=r.quantity, seq=seq, before=bool(before))
 
     async def give_batch(
         self, show_id: str, gives: Sequence[Give], counters: Sequence[PoolCounters] = ()
@@ -183,23 +221,13 @@ class Stock:
     # --- Projections -------------------------------------------------------------------------
 
     async def apply_sale(self, show_id: str, projection: SaleProjection) -> Applied:
-        """Bring a pool's terms to a revision of its row; units only at the making."""
+        """Bring a pool's terms to a revision of its row; units only at the making.
+
+        Raises Refused(stock_rebuilding).
+        """
         p = projection
-        terms = {
-            "p": p.price,
-            "pv": p.price_version,
-            "lim": p.limit_per_buyer,
-            "o": p.opens_at,
-            "c": p.closes_at,
-            "st": p.status,
-            "pay": p.pay_within_s,
-            "sku": p.sku,
-            "prod": p.product,
-            "lp": p.list_price,
-            "cur": p.currency,
-        }
         names = [keys.meta(show_id), keys.pool(show_id, p.sale), *_room_keys(show_id)]
-        args = (p.sale, p.revision, int(p.may_create), p.units, packing.pack(terms))
+        args = (p.sale, p.revision, int(p.may_create), p.units, packing.pack(sale_terms(p)))
         return _applied(await self._scripts.run("apply_sale", names, args))
 
     async def apply_show(self, show_id: str, projection: ShowProjection) -> Applied:
@@ -215,9 +243,9 @@ class Stock:
         values = (show, {"product": p.pinned_product}, {"products": list(p.products)})
         args = (
             *(p.revision, int(p.may_create), p.stock_epoch, _GATES[p.phase]),
-            *(p.phase, p.pinned_product, *map(packing.pack, values)),
+            *(p.phase, p.pinned_product, *map(packing.pack, values), keys.ORDER_GROUP),
         )
-        names = [keys.meta(show_id), *_room_keys(show_id)]
+        names = [keys.meta(show_id), *_room_keys(show_id), keys.orders(show_id)]
         return _applied(await self._scripts.run("apply_show", names, args))
 
     # --- Audit -------------------------------------------------------------------------------
@@ -227,20 +255,7 @@ class Stock:
 
         It holds every pool that Redis knows of, and those of `pool_ids` that exist.
         """
-        while True:
-            wanted = sorted({*pool_ids, *await self._known_pools(show_id)})
-            names = [
-                *(keys.meta(show_id), keys.orders(show_id), keys.applied(show_id)),
-                keys.state(show_id),
-                *(keys.pool(show_id, pool) for pool in wanted),
-            ]
-            reply = await self._scripts.run("audit_cut", names, (packing.pack(wanted),))
-            if reply != b"more":
-                return None if reply is None else _audit_cut(wanted, reply)
-
-    async def _known_pools(self, show_id: str) -> list[int]:
-        names = await command(self._scripts.client, "HKEYS", keys.state(show_id))
-        return [int(name[6:]) for name in names if name.startswith(b"stock:")]
+        return await read_cut(self._scripts, show_id, pool_ids)
 
 
 # --- Keys ----------------------------------------------------------------------------------------
@@ -253,6 +268,11 @@ def _room_keys(show_id: str) -> tuple[str, ...]:
         keys.events(show_id),
         keys.bus_channel(show_id),
     )
+
+
+def _channel(show_id: str, hub_id: str) -> str:
+    """Where one hub, or every hub, hears what became of claims."""
+    return keys.bus_channel(show_id) if hub_id == EVERY_HUB else keys.hub_channel(show_id, hub_id)
 
 
 def _pool_keys(show_id: str, pools: Sequence[int] | dict[int, int]) -> list[str]:
@@ -312,49 +332,38 @@ def _claim_answer(
 
 
 def _give_row(give: Give, number: int) -> tuple[Any, ...]:
-    if give.reason == "restock":
-        return (give.give_id, number, give.units, give.reason, "", "", "")
-    field = keys.claim_field(give.buyer, give.claim_id)
-    text = packing.claim_id_text(give.claim_id)
-    return (give.give_id, number, give.units, give.reason, give.buyer, field, text)
+    g, field, text = give, b"", ""
+    if g.claim_id:
+        field, text = keys.claim_field(g.buyer, g.claim_id), packing.claim_id_text(g.claim_id)
+    claim = (g.buyer, int(g.forgiven), field, text, g.order_id, g.pay_by_ms)
+    return (g.give_id, number, g.units, g.reason, *claim)
+
+
+def sale_terms(projection: SaleProjection) -> dict[str, int | str]:
+    """A sale's terms as fields of its pool's hash (lua/_pool.lua)."""
+    p = projection
+    return {
+        "p": p.price,
+        "pv": p.price_version,
+        "lim": p.limit_per_buyer,
+        "o": p.opens_at,
+        "c": p.closes_at,
+        "st": p.status,
+        "pay": p.pay_within_s,
+        "sku": p.sku,
+        "prod": p.product,
+        "lp": p.list_price,
+        "cur": p.currency,
+    }
 
 
 def _applied(reply: bytes) -> Applied:
+    """The answer of a projection. Raises Refused(stock_rebuilding): nothing was changed."""
+    if reply == b"rebuilding":
+        raise Refused("stock_rebuilding")
     answers: dict[bytes, Applied] = {
         b"applied": "applied",
         b"stale": "stale",
         b"missing": "missing",
     }
     return answers[reply]
-
-
-def _audit_cut(wanted: Sequence[int], reply: list[Any]) -> AuditCut:
-    now_ms, epoch, gate, pools, entries, applied = reply
-    return AuditCut(
-        now_ms=now_ms,
-        epoch=int(epoch),
-        gate=gate.decode(),
-        pools={p: _pool_cut(p, flat) for p, flat in zip(wanted, pools, strict=True) if flat},
-        pending=[packing.unpack_order_entry(i, _pairs(fields)) for i, fields in entries],
-        applied=frozenset(field.decode() for field in applied),
-    )
-
-
-def _pool_cut(pool: int, flat: list[bytes]) -> PoolCut:
-    fields = _pairs(flat)
-    return PoolCut(
-        pool=pool,
-        available=int(fields[b"a"]),
-        seq=int(fields[b"q"]),
-        version=int(fields[b"v"]),
-        units=int(fields[b"n"]),
-        sold=int(fields[b"s"]),
-        reserved=int(fields[b"r"]),
-        dead=int(fields[b"d"]),
-        records_version=int(fields[b"rv"]),
-        status=fields[b"st"].decode(),
-    )
-
-
-def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -97,10 +97,13 @@ class StreamLost(LivesaleError):
 # --- What follows a commit --------------------------------------------------------------------
 
 
-class Settled(NamedTuple):
-    """A claim as PostgreSQL now has it: `confirmed` with an order, or `released_by_incident`.
+EVERY_HUB: Final = "*"  # as a hub id: all hubs of the show
 
-    `hub_id` is the entry's; "" tells no hub. `at_ms` is the take's.
+
+class Settled(NamedTuple):
+    """A claim as PostgreSQL now has it: an order's status, or `released_by_incident`.
+
+    `hub_id` is the entry's, or EVERY_HUB; "" tells no hub. `at_ms` is the take's.
     """
 
     hub_id: str
@@ -150,11 +153,26 @@ class TakeAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Retake:
+    """Units that an order paid late needs again; `payment_id`: 16 bytes. `counted` of them count
+    anew against the buyer's limit (the others never stopped counting)."""
+
+    payment_id: bytes
+    pool: int
+    buyer: str
+    quantity: int
+    counted: int
+    price: int
+    price_version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Give:
     """Units that return to a pool, decided and committed in PostgreSQL under `give_id`.
 
-    `restock` adds new units. The other reasons return a claim's units: its buyer's count falls
-    and the claim's status becomes the reason.
+    `restock` adds new units. The other reasons return a claim's units: its buyer's count falls if
+    `forgiven`, and the claim, if there is one (16 bytes), goes on to the reason as its status,
+    with `order_id` and `pay_by_ms` unless that is 0.
     """
 
     give_id: str
@@ -163,6 +181,9 @@ class Give:
     reason: Literal["restock", "expired", "cancelled", "refunded", "released_by_incident"]
     buyer: str = ""
     claim_id: bytes = b""
+    forgiven: bool = True
+    order_id: int = 0
+    pay_by_ms: int = 0
 
 
 # --- Projections of PostgreSQL rows -----------------------------------------------------------
@@ -218,13 +239,17 @@ class SaleProjection:
 
 @dataclass(frozen=True, slots=True)
 class RoomSnapshot:
-    """One consistent cut of what a viewer may see. `state` values are maps as in messages."""
+    """One consistent cut of what a viewer may see. `state` values are maps as in messages.
+
+    `rebuild`: id of the rebuild of the stock that is under way, "" for none.
+    """
 
     now_ms: int
     epoch: int
     seq: int
     stock_epoch: int
     gate: str
+    rebuild: str
     state: dict[str, dict[str, Any]]
     chat: list[ChatLine]
 
@@ -273,14 +298,20 @@ class PoolCut:
 
 @dataclass(frozen=True, slots=True)
 class AuditCut:
-    """One instant of a show in Redis: every counter, every take not yet settled, every give."""
+    """One instant of a show in Redis: every counter, every take not yet settled.
+
+    `same_run`: it is the Redis process that the stock epoch was opened on. `pending` may also have
+    entries settled a moment before. `applied`: what must not happen twice, as read after the
+    instant: a give's id -> version of its pool that it made; others (host's acts, payments) -> 0.
+    """
 
     now_ms: int
     epoch: int
     gate: str
+    same_run: bool
     pools: dict[int, PoolCut]
     pending: list[OrderEntry]
-    applied: frozenset[str]
+    applied: dict[str, int]
 
 
 class RememberedClaim(NamedTuple):
@@ -297,5 +328,4 @@ class ServerFacts:
 
     software: str
     version: tuple[int, int, int]
-    append_only: bool
     cluster: bool

@@ -19,6 +19,9 @@ from starlette.routing import BaseRoute, WebSocketRoute
 
 from server import clock, limits
 from server.acts.host_acts import HostActs
+from server.acts.order_projector import OrderProjector
+from server.acts.payments import PaymentActs
+from server.audit.child import audit_in_child
 from server.config import Settings
 from server.hub.claims import ClaimDesk
 from server.hub.holds import HoldTracker
@@ -26,12 +29,17 @@ from server.hub.hub import Hub
 from server.hub.order_status import OrderStatusDesk
 from server.hub.ports import HubSettings, Ports
 from server.hub.receipts import Receipts
+from server.hub.redo import Redo
 from server.hub.room import Room
 from server.hub.viewer import Viewer
+from server.payments.demo_webhooks import DemoWebhooks
+from server.payments.registry import open_providers
 from server.records import front
 from server.records.pool import Pool, open_pool
 from server.store.bus import Bus
 from server.store.client import RedisClients, command
+from server.store.durability import Replicas, require_durability
+from server.store.evidence import Evidence
 from server.store.redis_clock import RedisClock
 from server.store.room import RoomStore
 from server.store.scripts import Scripts
@@ -42,8 +50,10 @@ from server.web.admission import Admission
 from server.web.commands import Commands
 from server.web.crew import Crew
 from server.web.health import Health, NotReady
+from server.web.host_audit import AuditDesk
 from server.web.openapi import openapi_route
 from server.web.pages import LISTED_MAX, Pages, SecurityHeaders
+from server.web.payments_api import PaymentsApi
 from server.web.policies import Policies
 from server.web.shared import Shared
 from server.web.watch import Watch
@@ -66,6 +76,7 @@ class Stores:
 
     clients: RedisClients
     stock: Stock
+    evidence: Evidence
     rooms: RoomStore
     bus: Bus
     clock: RedisClock
@@ -78,6 +89,7 @@ class Desks:
 
     claims: ClaimDesk
     holds: HoldTracker
+    redo: Redo
     policies: Policies
     crew: Crew
     commands: Commands
@@ -131,7 +143,10 @@ async def web_process(settings: Settings) -> AsyncIterator[WebProcess]:
         await hub.start()
         stack.push_async_callback(close_within, HUB_STOP_SECONDS, hub.stop)
         watch_gauges(hub, desks)
-        app = make_app(settings, stores, desks, hub, admission)
+        payments = open_payments(settings, stores, stack)
+        audits = AuditDesk(lambda show_id: audit_in_child(settings, show_id))
+        stack.push_async_callback(close_within, CLOSE_SECONDS, audits.aclose)
+        app = make_app(settings, stores, desks, hub, admission, payments, audits)
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(desks.holds.run()),
@@ -150,6 +165,12 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     clients = await RedisClients.open(settings.redis_url)
     stack.push_async_callback(close_within, CLOSE_SECONDS, clients.aclose)
     await clients.check_server()
+    await require_durability(
+        clients.commands,
+        settings.durability,
+        vouched=settings.durability_vouched,
+        demo=settings.demo,
+    )
     pool = await open_pool(settings.database_url, size=RECORDS_CONNECTIONS)
     stack.push_async_callback(close_within, CLOSE_SECONDS, pool.close)
     scripts = Scripts(clients.commands)
@@ -158,7 +179,10 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     stack.push_async_callback(close_within, CLOSE_SECONDS, bus.aclose)
     redis_clock = RedisClock(clients.commands)
     await redis_clock.refresh()
-    return Stores(clients, Stock(scripts), RoomStore(scripts), bus, redis_clock, pool)
+    replicas = Replicas(scripts) if settings.durability == "strict" else None
+    stock = Stock(scripts, replicas)
+    rooms, evidence = RoomStore(scripts), Evidence(scripts)
+    return Stores(clients, stock, evidence, rooms, bus, redis_clock, pool)
 
 
 async def close_within(seconds: float, close: Callable[[], Awaitable[object]]) -> None:
@@ -173,8 +197,9 @@ async def close_within(seconds: float, close: Callable[[], Awaitable[object]]) -
 def make_desks(settings: Settings, hub_id: str, stores: Stores) -> Desks:
     """The desks, joined: news of a claim goes from the holds' look-up to its room's batcher."""
     receipts = Receipts(settings.require_secret())
-    holds = HoldTracker(stores.stock, lambda *moved: claims.on_order(*moved))
-    claims = ClaimDesk(hub_id, stores.stock, receipts, holds.of)
+    holds = HoldTracker(stores.stock, lambda room, *moved: claims.on_orders(room, (moved,)))
+    redo = Redo(hub_id, stores.evidence)
+    claims = ClaimDesk(hub_id, stores.stock, receipts, holds.of, redo)
     policies = Policies(stores.rooms)
     crew = Crew(stores.pool)
     commands = Commands(
@@ -185,7 +210,7 @@ def make_desks(settings: Settings, hub_id: str, stores: Stores) -> Desks:
         policies=policies,
         crew=crew,
     )
-    return Desks(claims, holds, policies, crew, commands)
+    return Desks(claims, holds, redo, policies, crew, commands)
 
 
 def make_hub(
@@ -206,23 +231,46 @@ def make_hub(
             settings.pong_seconds,
         ),
         desks.commands.dispatch,
-        on_order=desks.claims.on_order,
+        on_orders=desks.claims.on_orders,
         on_policy=desks.policies.refresh,
+        on_rebuild=desks.redo.on_rebuild,
         on_gone=on_gone,
     )
 
 
+def open_payments(settings: Settings, stores: Stores, stack: AsyncExitStack) -> PaymentsApi:
+    """The providers behind their routes; `stack` ends what they have under way."""
+    providers = open_providers(settings)
+    stack.push_async_callback(close_within, CLOSE_SECONDS, providers.aclose)
+    demo = DemoWebhooks(providers.demo) if providers.demo else None
+    if demo:
+        stack.push_async_callback(close_within, CLOSE_SECONDS, demo.aclose)
+    projector = OrderProjector(stores.pool, stores.stock)
+    return PaymentsApi(PaymentActs(stores.pool, stores.stock, projector, providers), demo)
+
+
 def make_app(
-    settings: Settings, stores: Stores, desks: Desks, hub: Hub, admission: Admission
+    settings: Settings,
+    stores: Stores,
+    desks: Desks,
+    hub: Hub,
+    admission: Admission,
+    payments: PaymentsApi,
+    audits: AuditDesk,
 ) -> Starlette:
     """All routes."""
-    endpoints = (*host_api.ENDPOINTS, *viewer_api.endpoints(demo=settings.demo))
+    viewers = viewer_api.endpoints(demo=settings.demo)
+    endpoints = (
+        *(*host_api.ENDPOINTS, *audits.endpoints()),
+        *(*viewers, *payments.endpoints()),
+    )
     watch = Watch(hub, admission, settings.allowed_origins, desks.prepare)
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws/{show_id}", watch.enter),
         WebSocketRoute("/{path:path}", watch.nowhere),
         *(endpoint.route() for endpoint in endpoints),
         openapi_route(endpoints),
+        payments.route(),
         *make_health(settings, stores, hub, admission).routes(),
         *Pages(Shared(lambda: front.live_shows(stores.pool, LISTED_MAX), SHARED_SECONDS)).routes(),
     ]
@@ -232,7 +280,10 @@ def make_app(
         max_body_size=limits.BODY_BYTES_MAX,
     )
     app.state.secret = settings.require_secret()
-    app.state.host_acts = HostActs(stores.pool, stores.stock, stores.rooms, stores.clock)
+    app.state.host_acts = HostActs(
+        *(stores.pool, stores.stock, stores.rooms, stores.clock),
+        webhook_allow_private=settings.webhook_allow_private,
+    )
     return app
 
 

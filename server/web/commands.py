@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
+from msgspec import UNSET
 
 from server import clock
 from server.config import Settings
@@ -28,11 +29,13 @@ from server.protocol.messages import (
     ChatLine,
     ChatResult,
     Claim,
+    ClaimState,
     Command,
     Hello,
     HelloResult,
     Like,
     OrderStatus,
+    Proof,
     Time,
     TimeResult,
 )
@@ -229,7 +232,12 @@ def on_claim(commands: Commands, viewer: Viewer, claim: Claim) -> None:
         claim.quantity,
         claim.price_version,
     )
-    commands.claims.of(room).submit(viewer, claim.ref, request, claim.attempt)
+    batcher = commands.claims.of(room)
+    if claim.proof is UNSET:
+        batcher.submit(viewer, claim.ref, request, claim.attempt)
+    else:
+        hold = _hold_of(claim, claim.proof)
+        batcher.resubmit(viewer, claim.ref, request, claim.attempt, hold)
 
 
 def on_order_status(commands: Commands, viewer: Viewer, question: OrderStatus) -> None:
@@ -255,6 +263,21 @@ COMMANDS: Final[Mapping[type[Any], Callable[[Commands, Viewer, Any], None]]] = {
     Time: on_time,
 }
 _NAMES: Final = {kind: str(kind.__struct_config__.tag) for kind in COMMANDS}
+
+
+def _hold_of(claim: Claim, proof: Proof) -> ClaimState:
+    """The answer `held` that the client repeats, with its receipt."""
+    return ClaimState(
+        claim_id=claim.claim_id,
+        status="held",
+        sale=claim.sale,
+        quantity=claim.quantity,
+        price=proof.price,
+        price_version=claim.price_version,
+        epoch=proof.epoch,
+        seq=proof.seq,
+        receipt=proof.receipt,
+    )
 
 
 # --- Rules that handlers share ----------------------------------------------------------------

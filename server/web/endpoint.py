@@ -56,7 +56,10 @@ class ErrorBody(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, checked: who asks, for which show, path ids, body and query as their types."""
+    """One request, checked: who asks, for which show, path ids, body and query as their types.
+
+    `here`: the address and port at which it reached this process.
+    """
 
     acts: HostActs
     secret: bytes
@@ -65,6 +68,7 @@ class Call:
     ids: Mapping[str, int]
     body: Any
     query: Any
+    here: tuple[str, int | None]
 
 
 Handler = Callable[[Call], Awaitable[Any]]
@@ -131,7 +135,8 @@ class Endpoint:
             raw = await read_body(request, self.body_bytes_max)
             body = to_struct(parse_json(raw or b"{}"), self.body)
         query = to_query(request, self.query) if self.query else None
-        return Call(state.host_acts, state.secret, identity, show, ids, body, query)
+        here = request.scope["server"]
+        return Call(state.host_acts, state.secret, identity, show, ids, body, query, here)
 
     def _response(self, answer: Any) -> Response:
         if isinstance(answer, Response):
@@ -160,6 +165,15 @@ def identity_of(request: Request, secret: bytes) -> Identity:
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
     """The whole body. Raises Refused(too_large) without reading on, malformed if not JSON."""
+    body = await read_raw(request, bytes_max)
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and media != "application/json":
+        raise Refused("malformed", "Content-Type must be application/json")
+    return body
+
+
+async def read_raw(request: Request, bytes_max: int) -> bytes:
+    """The whole body, whatever it is. Raises Refused(too_large) without reading on."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
@@ -167,9 +181,6 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
         if size > bytes_max:
             raise Refused("too_large", f"A body has at most {bytes_max} bytes")
         parts.append(part)
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if size and media != "application/json":
-        raise Refused("malformed", "Content-Type must be application/json")
     return b"".join(parts)
 
 

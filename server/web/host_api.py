@@ -7,7 +7,14 @@ host's show 403, an unknown one 404. server/web/app.py makes the routes and the 
 
 from typing import Final
 
-from server.web import host_moderation, host_orders, host_sales, host_shows
+from server.web import (
+    host_dead_letters,
+    host_moderation,
+    host_orders,
+    host_sales,
+    host_shows,
+    host_webhooks,
+)
 from server.web.endpoint import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -15,4 +22,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *host_sales.ENDPOINTS,
     *host_orders.ENDPOINTS,
     *host_moderation.ENDPOINTS,
+    *host_webhooks.ENDPOINTS,
+    *host_dead_letters.ENDPOINTS,
 )

@@ -1,4 +1,4 @@
-"""Host API: orders as JSON and as CSV."""
+"""Host API: orders as JSON and as CSV, and what a host does with one."""
 
 import csv
 import io
@@ -38,6 +38,22 @@ async def list_orders(call: Call) -> v.OrderList:
         limit=query.limit,
     )
     return v.OrderList([v.order_view(row) for row in rows])
+
+
+async def get_order(call: Call) -> v.OrderDetail:
+    return await call.acts.orders.history(call.identity, call.show, call.ids["order"])
+
+
+async def cancel_order(call: Call) -> v.OrderView:
+    return await call.acts.orders.move(call.identity, call.show, call.ids["order"], "cancel")
+
+
+async def refund_order(call: Call) -> v.OrderView:
+    return await call.acts.orders.move(call.identity, call.show, call.ids["order"], "refund")
+
+
+async def fulfil_order(call: Call) -> v.OrderView:
+    return await call.acts.orders.move(call.identity, call.show, call.ids["order"], "fulfil")
 
 
 async def export_orders(call: Call) -> StreamingResponse:
@@ -99,6 +115,8 @@ def safe_cell(text: str) -> str:
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
+ORDER = f"{SHOW}/orders/{{order:int}}"
+
 ENDPOINTS = (
     Endpoint(
         "GET", f"{SHOW}/orders", "list_orders", "Orders with an id above `after`, oldest first",
@@ -107,5 +125,22 @@ ENDPOINTS = (
     Endpoint(
         "GET", f"{SHOW}/orders.csv", "export_orders", "All orders as CSV (UTF-8 with BOM)",
         export_orders, "text/csv",
+    ),
+    Endpoint(
+        "GET", ORDER, "get_order", "An order with its steps and payments",
+        get_order, v.OrderDetail,
+    ),
+    Endpoint(
+        "POST", f"{ORDER}/cancel", "cancel_order", "Cancel a confirmed order; its units come back",
+        cancel_order, v.OrderView,
+    ),
+    Endpoint(
+        "POST", f"{ORDER}/refund", "refund_order",
+        "Refund a paid order: the money goes back to the buyer, the units to the sale",
+        refund_order, v.OrderView,
+    ),
+    Endpoint(
+        "POST", f"{ORDER}/fulfil", "fulfil_order", "Mark a paid order as fulfilled",
+        fulfil_order, v.OrderView,
     ),
 )  # fmt: skip

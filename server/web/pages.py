@@ -109,6 +109,7 @@ class Pages:
             Route("/watch/{show}", self.viewer, methods=["GET"]),
             Route("/host", self.host, methods=["GET"]),
             Route("/host/{show}", self.host, methods=["GET"]),
+            Route("/pay.html", self.pay, methods=["GET"]),
             Mount("/assets", CachedFiles(self._dist / "assets", _ASSET_CACHE)),
             Mount("/demo", CachedFiles(self._dist / "demo", _PICTURE_CACHE)),
         ]
@@ -131,6 +132,10 @@ class Pages:
 
     async def host(self, request: Request) -> Response:
         return self._page("host.html")
+
+    async def pay(self, request: Request) -> Response:
+        """The demo provider's pay page."""
+        return self._page("pay.html")
 
     def _page(self, name: str) -> Response:
         path = self._dist / name

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from server import clock, limits
 from server.acts.demo import DEMO_SHOW
 from server.acts.messages import Body
-from server.acts.views import OrderList, order_view
+from server.acts.views import OrderList, OrderView, order_view
 from server.domain.chat import clean_name
 from server.errors import Refused
 from server.records import orders
@@ -49,18 +49,30 @@ async def my_orders(call: Call) -> OrderList:
     return OrderList([order_view(row) for row in rows])
 
 
+async def cancel_my_order(call: Call) -> OrderView:
+    return await call.acts.orders.cancel_own(call.identity, call.show, call.ids["order"])
+
+
 MY_ORDERS: Final = Endpoint(
     "GET",
     "/api/shows/{show}/my-orders",
-    "myOrders",
+    "my_orders",
     "A viewer's own orders, newest first",
     my_orders,
     OrderList,
 )
+CANCEL_MY_ORDER: Final = Endpoint(
+    "POST",
+    "/api/shows/{show}/my-orders/{order:int}/cancel",
+    "cancel_my_order",
+    "A viewer gives their own unpaid order back",
+    cancel_my_order,
+    OrderView,
+)
 DEMO_TOKEN: Final = Endpoint(
     "POST",
     "/api/demo/token",
-    "demoToken",
+    "demo_token",
     "A viewer token for a self-chosen name (demo mode only)",
     demo_token,
     DemoToken,
@@ -72,4 +84,5 @@ DEMO_TOKEN: Final = Endpoint(
 
 def endpoints(*, demo: bool) -> tuple[Endpoint, ...]:
     """The rows of the API for viewers; the demo's only in demo mode."""
-    return (MY_ORDERS, DEMO_TOKEN) if demo else (MY_ORDERS,)
+    own_orders = (MY_ORDERS, CANCEL_MY_ORDER)
+    return (*own_orders, DEMO_TOKEN) if demo else own_orders

@@ -1,35 +1,33 @@
-"""The real pages in a real browser, against real web and worker processes.
-
-LIVESALE_TEST_SCREENSHOTS=DIR keeps a picture of every step.
-"""
+"""The real pages in a real browser, against real web and worker processes."""
 
 import asyncio
-import os
 import re
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import pytest_asyncio
-from playwright.async_api import (
-    Browser,
-    BrowserContext,
-    ConsoleMessage,
-    Locator,
-    Page,
-    WebSocketRoute,
-    async_playwright,
-    expect,
-)
+from playwright.async_api import Page, WebSocketRoute, expect
 
 from server import config
 from server.acts import demo
-from tests.conftest import run_sql, with_database
-from tests.live import SECRET, LiveSystem, token_of, until_answer
+from tests.live import SECRET, token_of, until_answer
 from tests.live import call as http
+from tests.pages import (
+    DESKTOP,
+    PHONE,
+    Stage,
+    add_product,
+    buy_button,
+    create_sale,
+    create_show,
+    expect_buy,
+    expect_likes,
+    expect_stock,
+    expect_text_fits,
+    join,
+    say,
+)
 
 pytestmark = [
     pytest.mark.e2e,
@@ -37,193 +35,9 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1280, "height": 800}
-DIST = Path(__file__).parents[2] / "client-demo" / "dist"
-SHOTS = os.environ.get("LIVESALE_TEST_SCREENSHOTS", "")
-ARGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-expect.set_options(timeout=15_000)
-
-
-# --- The stage -------------------------------------------------------------------------------
-
-
-@dataclass
-class Stage:
-    """Pages of one test; everything their consoles complained about is in `faults`."""
-
-    url: str
-    browser: Browser
-    system: LiveSystem
-    faults: list[str] = field(default_factory=list)
-    contexts: list[BrowserContext] = field(default_factory=list)
-    shots: int = 0
-
-    async def open(self, path: str, viewport: dict[str, int], *, lang: str = "zh") -> Page:
-        """A page in a browser profile of its own."""
-        locale = {"zh": "zh-CN", "en": "en-GB"}[lang]
-        context = await self.browser.new_context(
-            viewport={"width": viewport["width"], "height": viewport["height"]}, locale=locale
-        )
-        self.contexts.append(context)
-        page = await context.new_page()
-        page.on("console", self._note)
-        page.on("pageerror", lambda error: self.faults.append(f"{path}: {error}"))
-        await page.goto(f"{self.url}{path}")
-        if lang == "en":
-            await page.get_by_role("button", name="Switch to English").click()
-        return page
-
-    def _note(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.faults.append(f"{message.type}: {message.text}")
-
-    async def shoot(self, name: str, *pages: Page) -> None:
-        for number, page in enumerate(pages):
-            self.shots += 1
-            if SHOTS:
-                file = f"{self.shots:02d}-{name}-{number}.png"
-                await page.screenshot(path=Path(SHOTS) / file)
-
-
-@pytest.fixture(scope="module")
-def system(
-    session_redis_url: str,
-    session_database_url: str,
-    template_database: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[LiveSystem]:
-    """Web and worker for all tests of this file: each test has a show of its own."""
-    name = f"livesale_pages_{os.getpid()}"
-    create = f"CREATE DATABASE {name} TEMPLATE {template_database}"
-    asyncio.run(run_sql(session_database_url, create))
-    settings = {"demo": "true", "drain_seconds": "0"}
-    database_url = with_database(session_database_url, name)
-    logs = tmp_path_factory.mktemp("logs")
-    live = LiveSystem(session_redis_url, database_url, logs, settings)
-    yield live
-    live.stop()
-    asyncio.run(run_sql(session_database_url, f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def url(system: LiveSystem) -> str:
-    if not (DIST / "viewer.html").is_file():
-        pytest.fail("the pages are not built: make client")
-    system.start_worker()
-    return await system.start_web()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(chromium: str) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=ARGS)
-        yield browser
-        await browser.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(url: str, browser: Browser, system: LiveSystem) -> AsyncIterator[Stage]:
-    stage = Stage(url, browser, system)
-    yield stage
-    for context in stage.contexts:
-        await context.close()
-
-
-# --- Steps -----------------------------------------------------------------------------------
-
-
-async def create_show(stage: Stage, title: str) -> Page:
-    """The console of a new show, on its way to being live."""
-    host = await stage.open(f"/host#token={token_of('host-1', '*', 'host')}", DESKTOP)
-    assert "token" not in host.url
-    await host.get_by_label("标题").fill(title)
-    await host.get_by_role("button", name="创建直播").click()
-    await host.wait_for_url(re.compile(r"/host/[a-z0-9]+$"))
-    await host.get_by_role("button", name="开播").click()
-    await expect(host.locator(".top .phase")).to_have_text("直播中")
-    return host
-
-
-async def add_product(host: Page, title: str, image: str) -> None:
-    form = host.locator("details", has=host.get_by_text("添加商品", exact=True).first)
-    if await form.get_attribute("open") is None:
-        await form.locator("summary").click()
-    await form.get_by_label("商品名").fill(title)
-    await form.get_by_label("图片地址").fill(image)
-    await form.get_by_label("规格", exact=True).fill("600 ml 黑色")
-    await form.get_by_label("价格").fill("129")
-    await form.get_by_role("button", name="添加商品").click()
-    await expect(host.locator(".item h3", has_text=title)).to_be_visible()
-
-
-async def create_sale(host: Page, *, price: str, units: int, limit: int, countdown_s: int) -> None:
-    form = host.locator("form", has=host.get_by_label("秒杀价"))
-    await form.get_by_label("秒杀价").fill(price)
-    await form.get_by_label("数量").fill(str(units))
-    await form.get_by_label("每人限购").fill(str(limit))
-    await form.get_by_label("倒计时").fill(str(countdown_s))
-    await form.get_by_role("button", name="创建秒杀").click()
-    await expect(host.locator(".host-sale")).to_be_visible()
-
-
-async def join(viewer: Page, *, button: str, label: str, go: str, name: str) -> None:
-    """Sign in by nickname, as demo mode allows."""
-    await viewer.get_by_role("button", name=button, exact=True).click()
-    await viewer.get_by_role("textbox", name=label).fill(name)
-    await viewer.get_by_role("button", name=go, exact=True).click()
-    await expect(viewer.locator(".who")).to_have_text(name)
-
-
-async def say(viewer: Page, text: str) -> None:
-    await viewer.locator("input[name=chat]").fill(text)
-    await viewer.keyboard.press("Enter")
-
-
-async def expect_stock(page: Page, **numbers: int) -> None:
-    card = page.locator("[data-sale]").first
-    for name, value in numbers.items():
-        await expect(card.locator(f"[data-stock={name}]")).to_have_text(str(value))
-
-
-def buy_button(viewer: Page) -> Locator:
-    return viewer.locator(".offer [data-buy]")
-
-
-async def expect_buy(viewer: Page, kind: str) -> None:
-    await expect(buy_button(viewer)).to_have_attribute("data-buy", kind)
-
-
-async def expect_likes(total: int, *pages: Page) -> None:
-    for page in pages:
-        await expect(page.locator("[data-likes]").first).to_have_attribute("data-likes", str(total))
-
-
-async def expect_text_fits(page: Page) -> None:
-    """No sideways scrolling, no button whose text is cut off."""
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    clipped = await page.evaluate(
-        """[...document.querySelectorAll("button, h2, label, th, .phase, .status, .link")]
-            .filter((e) => e.checkVisibility() && !e.classList.contains("composer"))
-            .filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
-            .filter((e) => getComputedStyle(e).display !== "inline")
-            .map((e) => e.textContent)"""
-    )
-    assert clipped == []
-
 
 def read_csv(file: Path) -> str:
     return file.read_text("utf-8-sig")
-
-
-# --- Tests -----------------------------------------------------------------------------------
 
 
 async def test_pages_when_a_host_sells_then_everybody_sees_the_same(stage: Stage) -> None:

@@ -25,9 +25,11 @@ FIGURES = {
     },
     "claim": {
         "accepted_per_s",
+        "burst_accepted_per_s",
+        "burst_persisted_per_s",
+        "evaluated_per_s",
         "sold_out_per_s",
         "server_cpu_us_per_accepted",
-        "hub_cpu_us_per_claim",
         "web_cpu_us_per_accepted",
         "worker_cpu_us_per_accepted",
         "redis_cpu_us_per_accepted",
@@ -35,8 +37,18 @@ FIGURES = {
         "loader_cpu_us_per_accepted",
         "confirm_p99_ms",
         "stale_p99_ms",
+        "strict_accepted_per_s",
+        "strict_burst_accepted_per_s",
+        "strict_server_cpu_us_per_accepted",
+        "strict_confirm_p99_ms",
     },
-    "orders": {"persisted_per_s", "worker_cpu_us_per_order", "postgres_cpu_us_per_order"},
+    "orders": {
+        "persisted_per_s",
+        "worker_cpu_us_per_order",
+        "redis_cpu_us_per_order",
+        "postgres_cpu_us_per_order",
+        "strict_persisted_per_s",
+    },
     "script": {"redis_us_accept_1", "redis_us_known_128", "call_us_sold_out_512"},
 }
 

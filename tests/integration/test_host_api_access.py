@@ -30,6 +30,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "ban": {"user": "x"},
     "unban": {"user": "x"},
     "kick": {"user": "x"},
+    "create_webhook": {"url": "https://shop.example/hook"},
 }
 OF_A_SHOW = [e for e in ENDPOINTS if "{show}" in e.path and not e.public]
 TABLES = ("shows", "products", "skus", "pools", "sales", "moderations", "host_acts", "gives")
@@ -55,7 +56,8 @@ async def shop(stage: Stage) -> tuple[str, dict[str, int]]:
     sku = await stage.sku(show)
     sale = (await stage.sale(show, sku))["sale"]
     product = (await stage.ok("GET", f"{show}/products"))["products"][0]["product"]
-    return show, {"sku": sku, "sale": sale, "product": product}
+    ids = {"sku": sku, "sale": sale, "product": product}
+    return show, {**ids, "order": 1, "webhook": 1, "delivery": 1, "letter": 1}
 
 
 def path_of(template: str, show: str, ids: dict[str, int]) -> str:

@@ -2,8 +2,11 @@
 
 import csv
 import io
+import json
 from collections.abc import AsyncIterator
+from typing import Any
 
+import asyncpg
 import pytest
 
 from server.records import orders
@@ -53,6 +56,41 @@ async def test_newest_orders_when_there_are_more_than_asked_for_then_the_newest_
     assert await orders.newest_orders(stage.pool, show_id_of(show), "li", 1) == rows[1:]
     assert await orders.newest_orders(stage.pool, show_id_of(show), "li", 9) == rows[::-1]
     assert await orders.newest_orders(stage.pool, show_id_of(show), "nobody", 9) == []
+
+
+# (statement, its parameters) of what a buyer asks; `b7` has ten of the show's orders.
+BUYERS_READS = [
+    ("orders_by_id", "'bigshow', ARRAY[12]"),
+    ("newest_ids_of_buyer", "'bigshow', 'b7', 100"),
+    ("order_ids_of_buyer", "'bigshow', 'b7', NULL, 0, 100"),
+]
+
+
+def rows_dropped(plan: dict[str, Any]) -> int:
+    """Rows that a plan read for nothing."""
+    dropped = plan.get("Rows Removed by Filter", 0) * plan["Actual Loops"]
+    return int(dropped + sum(rows_dropped(below) for below in plan.get("Plans", ())))
+
+
+async def test_orders_when_the_show_is_big_then_a_buyer_reads_only_their_own(
+    database_url: str,
+) -> None:
+    conn = await asyncpg.connect(database_url)
+    await conn.execute("""
+        INSERT INTO orders (show_id, pool_id, buyer, claim_id, quantity, price, price_version,
+                            epoch, seq)
+        SELECT 'bigshow', 1, 'b' || i % 2000, gen_random_uuid(), 1, 1, 1, 1, i
+        FROM generate_series(1, 20000) AS i
+    """)
+    await conn.execute("ANALYZE")
+    # PostgreSQL turns to a plan for any parameters after a few calls.
+    await conn.execute("SET plan_cache_mode = force_generic_plan")
+    for name, parameters in BUYERS_READS:
+        await conn.execute(f"PREPARE {name} AS {orders.SQL[name]}")
+        explain = "EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE"
+        ((plan,),) = await conn.fetch(f"{explain} {name} ({parameters})")
+        assert rows_dropped(json.loads(plan)[0]["Plan"]) < 100, name
+    await conn.close()
 
 
 async def test_csv_when_texts_look_like_formulas_then_they_are_text(stage: Stage) -> None:

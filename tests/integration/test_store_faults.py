@@ -242,8 +242,12 @@ async def assert_stingy(shop: Shop) -> None:
     recorded = {(take.buyer, take.claim_id) for take in takes if take.kind == KIND_CLAIM}
     remembered = [claim async for claim in shop.stock.remembered_claims(SHOW)]
     live = [c for c in remembered if c.state.status in ("held", "confirmed")]
+    ended = {(c.buyer, c.claim_id) for c in remembered} - {(c.buyer, c.claim_id) for c in live}
+    taken = {(t.buyer, t.claim_id): t.quantity for t in takes if t.kind == KIND_CLAIM}
     pool = cut.pools[1]
     assert 0 <= pool.available <= pool.units - sum(c.state.quantity for c in live)
+    recorded_units = sum(units for claim, units in taken.items() if claim not in ended)
+    assert pool.available <= pool.units - recorded_units
     held = {(c.buyer, c.claim_id) for c in live if c.state.status == "held"}
     assert held <= recorded
 

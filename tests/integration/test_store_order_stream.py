@@ -30,12 +30,10 @@ async def accept(shop: Shop, *numbers: int) -> None:
     await shop.stock.claim_batch(SHOW, HUB, EPOCH, batch)
 
 
-async def test_read_when_claims_came_before_the_group_then_they_are_read(
+async def test_read_when_claims_came_before_the_worker_then_they_are_read(
     shop: Shop, stream: OrderStream
 ) -> None:
     await accept(shop, 1, 2)
-    await stream.ensure_group()
-    await stream.ensure_group()
     await accept(shop, 3)
     entries = await stream.read("worker", 10, 1)
     assert [[take.claim_id for take in entry.takes] for entry in entries] == [
@@ -48,7 +46,6 @@ async def test_read_when_claims_came_before_the_group_then_they_are_read(
 async def test_read_when_there_is_more_than_wanted_then_the_oldest_first(
     shop: Shop, stream: OrderStream
 ) -> None:
-    await stream.ensure_group()
     for n in range(5):
         await accept(shop, n)
     seqs = [[e.takes[0].seq for e in await stream.read("worker", 2, 1)] for _ in range(3)]
@@ -58,7 +55,6 @@ async def test_read_when_there_is_more_than_wanted_then_the_oldest_first(
 async def test_confirm_batch_when_done_then_the_entries_are_neither_pending_nor_there(
     shop: Shop, stream: OrderStream
 ) -> None:
-    await stream.ensure_group()
     for n in range(3):
         await accept(shop, n)
     entries = await stream.read("worker", 10, 1)
@@ -72,7 +68,6 @@ async def test_confirm_batch_when_done_then_the_entries_are_neither_pending_nor_
 async def test_autoclaim_when_a_worker_died_then_its_entries_move(
     shop: Shop, stream: OrderStream
 ) -> None:
-    await stream.ensure_group()
     for n in range(250):  # more than one call of XAUTOCLAIM returns
         await accept(shop, n)
     entries = await stream.read("dead", 1_000, 1)
@@ -85,7 +80,6 @@ async def test_autoclaim_when_a_worker_died_then_its_entries_move(
 async def test_autoclaim_when_an_entry_was_deleted_by_force_then_it_is_told(
     shop: Shop, stream: OrderStream
 ) -> None:
-    await stream.ensure_group()
     await accept(shop, 1)
     await accept(shop, 2)
     first, second = await stream.read("dead", 10, 1)
@@ -108,7 +102,6 @@ async def test_autoclaim_when_an_entry_was_deleted_by_force_then_it_is_told(
 async def test_read_when_an_entry_cannot_be_read_then_it_has_a_fault_and_the_next_is_fine(
     shop: Shop, stream: OrderStream, fields: dict[str, str | bytes]
 ) -> None:
-    await stream.ensure_group()
     await shop.clients.commands.xadd(keys.orders(SHOW), fields)  # type: ignore[arg-type]
     await accept(shop, 1)
     broken, fine = await stream.read("worker", 10, 1)
@@ -121,7 +114,6 @@ async def test_read_when_an_entry_cannot_be_read_then_it_has_a_fault_and_the_nex
 async def test_read_when_the_group_is_gone_then_stream_lost(
     shop: Shop, stream: OrderStream
 ) -> None:
-    await stream.ensure_group()
     await shop.clients.commands.delete(keys.orders(SHOW))
     with pytest.raises(StreamLost):
         await stream.read("worker", 10, 1)

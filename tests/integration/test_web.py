@@ -272,9 +272,10 @@ async def test_demo_token_when_the_wish_is_not_granted_then_it_says_why(
 
 
 async def test_demo_token_when_it_is_no_demo_then_there_is_none(
-    redis_url: str, database_url: str
+    valkey_factory: ValkeyFactory, database_url: str
 ) -> None:
-    async with web_stage(redis_url, database_url) as web:
+    valkey = await valkey_factory(appendonly="yes")
+    async with web_stage(valkey.url, database_url, demo=False, durability="fast") as web:
         assert (await call("POST", f"{web.url}/api/demo/token", None, {"name": "x"}))[0] == 404
 
 
@@ -309,8 +310,9 @@ async def test_app_when_another_server_runs_it_then_viewers_are_served_all_the_s
     redis_url: str, database_url: str
 ) -> None:
     settings = Settings(
-        redis_url=redis_url, database_url=database_url, secret=SECRET, viewers_max=2, tick_ms=20
-    )
+        redis_url=redis_url, database_url=database_url, secret=SECRET, viewers_max=2, tick_ms=20,
+        demo=True, durability="none",
+    )  # fmt: skip
     async with web_process(settings) as process, plain_uvicorn(process.app) as url:
         web = WebStage(url, process, None, asyncio.get_running_loop())  # type: ignore[arg-type]
         show = await web.show()

@@ -14,9 +14,10 @@ from server.hub import claims
 from server.hub.claims import ClaimDesk
 from server.hub.holds import HoldTracker
 from server.hub.receipts import Receipts
+from server.hub.redo import Claims, Redo
 from server.hub.room import Room
 from server.hub.viewer import Viewer
-from server.protocol.messages import Accepted, ClaimState
+from server.protocol.messages import Accepted, ClaimState, OrderEvent
 from server.store.types import ClaimAnswer, ClaimBatchAnswer, ClaimRequest, PoolLevel
 from tests.hub_fakes import FakeRoom, FakeViewer
 
@@ -76,16 +77,34 @@ class FakeStock:
         return [self.known.get(claim) for claim in claims]
 
 
+class FakeEvidence:
+    """Where hubs hand in what they know; `presented`: (rebuild, claims, hub) of each call."""
+
+    def __init__(self) -> None:
+        self.presented: list[tuple[str, list[tuple[str, ClaimState]], str]] = []
+        self.fails: list[Exception] = []
+
+    async def present(
+        self, show_id: str, rebuild_id: str, claims: Claims, hub_id: str = "", /
+    ) -> bool:
+        if self.fails:
+            raise self.fails.pop(0)
+        self.presented.append((rebuild_id, list(claims), hub_id))
+        return True
+
+
 class Desk:
     """A claim desk with everything around it."""
 
-    def __init__(self, units: int = 1_000) -> None:
-        self.stock = FakeStock(units)
+    def __init__(self, units: int = 1_000, stock: FakeStock | None = None) -> None:
+        self.stock = stock or FakeStock(units)
         self.room = FakeRoom()
         self.holds = HoldTracker(
-            self.stock, lambda room, buyer, state: self.desk.on_order(room, buyer, state)
+            self.stock, lambda room, *moved: self.desk.on_orders(room, (moved,))
         )
-        self.desk = ClaimDesk("hub1", self.stock, RECEIPTS, self.holds.of)
+        self.evidence = FakeEvidence()
+        self.redo = Redo("hub1", self.evidence)
+        self.desk = ClaimDesk("hub1", self.stock, RECEIPTS, self.holds.of, self.redo)
 
     @property
     def batcher(self) -> claims.ClaimBatcher:
@@ -108,7 +127,7 @@ class Desk:
         key = (request.buyer, request.claim_id)
         state = msgspec.structs.replace(self.stock.known[key], status="confirmed", order_id=7)
         self.stock.known[key] = state
-        self.desk.on_order(cast(Room, self.room), request.buyer, state)
+        self.desk.on_orders(cast(Room, self.room), [(request.buyer, state)])
 
     async def settled(self) -> None:
         await self.desk.settled()
@@ -235,7 +254,7 @@ async def test_confirmation_when_it_overtakes_the_answer_then_held_still_comes_f
     request = desk.claim(viewer, 1)
     await asyncio.sleep(0)
     held = ClaimState(str(uuid.UUID(bytes=request.claim_id)), "confirmed", 1, 1, 990, 1, 1, 1, 7)
-    desk.desk.on_order(cast(Room, desk.room), "u1", held)
+    desk.desk.on_orders(cast(Room, desk.room), [("u1", held)])
     assert viewer.sent == []
     desk.stock.gate.set()
     await desk.settled()
@@ -251,6 +270,56 @@ async def test_price_when_it_changed_then_the_refusal_tells_the_new_one() -> Non
     await desk.settled()
     assert viewer.refused == [(1, "price_changed")]
     assert viewer.details == [{"price": 990, "price_version": 1}]
+
+
+async def test_confirmation_when_the_buyer_awaits_another_answer_then_both_come_in_one_write() -> (
+    None
+):
+    desk = Desk()
+    viewer, other = desk.viewer("u1"), desk.viewer("u2")
+    first, strangers = desk.claim(viewer, 1), desk.claim(other, 2)
+    await desk.settled()
+    desk.stock.gate.clear()
+    desk.claim(viewer, 3)
+    viewer.awaits_answer = True
+    await asyncio.sleep(0)
+    desk.confirm(first)
+    desk.confirm(strangers)
+    assert (viewer.orders, other.orders) == ([], ["confirmed"])
+    desk.stock.gate.set()
+    await desk.settled()
+    assert viewer.claims == [(1, "held"), (3, "held")]
+    assert viewer.orders == ["confirmed"]
+    assert viewer.writes == 2
+
+
+@pytest.mark.parametrize(
+    ("ahead", "told"),
+    [
+        (1, [Accepted, Accepted, OrderEvent]),
+        (2, [Accepted, OrderEvent, Accepted]),
+        (3, [Accepted, OrderEvent, Accepted]),
+    ],
+)
+async def test_confirmation_when_the_other_answer_is_far_then_it_waits_for_two_batches_at_most(
+    ahead: int, told: list[type], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "CLAIM_BATCH_MAX", 1)
+    desk = Desk()
+    viewer, other = desk.viewer("u1"), desk.viewer("u2")
+    first = desk.claim(viewer, 1)
+    await desk.settled()
+    desk.stock.gate.clear()
+    for ref in range(2, 2 + ahead):  # batches of their own, before the viewer's
+        desk.claim(other, ref)
+    desk.claim(viewer, 9)
+    viewer.awaits_answer = True
+    await asyncio.sleep(0)
+    desk.confirm(first)
+    desk.stock.gate.set()
+    await desk.settled()
+    assert [type(message) for message in viewer.sent] == told
+    assert viewer.writes == (2 if ahead == 1 else 3)
 
 
 # --- Lost answers -----------------------------------------------------------------------------

@@ -124,3 +124,21 @@ def test_servers_when_up_is_running_then_other_commands_find_them(
     settings = cli.with_running(config.load(), tmp_path)
     assert settings.redis_url == "unix:///r"
     assert settings.database_url == "postgresql:///given"
+
+
+@pytest.mark.parametrize(
+    ("argument", "environment", "profile"),
+    [
+        (None, "", "fast"),
+        ("strict", "", "strict"),
+        (None, "none", "none"),
+        ("fast", "none", "fast"),
+    ],
+)
+def test_up_when_a_durability_is_asked_for_then_the_option_comes_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch, argument: str | None, environment: str, profile: str
+) -> None:
+    monkeypatch.delenv("LIVESALE_DURABILITY", raising=False)
+    if environment:
+        monkeypatch.setenv("LIVESALE_DURABILITY", environment)
+    assert cli._options(None, None, Path("x"), 1, argument).durability == profile

@@ -55,7 +55,8 @@ def kind_of(annotation: Any) -> str:
 def union_of(members: tuple[Any, ...]) -> str:
     if set(members) == set(messages.EVENTS):
         return RENAMED["Event"]
-    named = [kind_of(member) for member in members if member is not type(None)]
+    absent = (type(None), msgspec.UnsetType)
+    named = [kind_of(member) for member in members if member not in absent]
     return " | ".join(named + (["null"] if type(None) in members else []))
 
 

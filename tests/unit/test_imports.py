@@ -29,7 +29,7 @@ ONLY_IN = {
     "uvicorn": {"web"},
     "uvloop": {"web", "orders"},
     "stripe": {"payments"},
-    "aiohttp": {"webhooks"},
+    "aiohttp": {"webhooks", "payments"},
     "standardwebhooks": {"webhooks", "payments"},
     "typer": {"cli"},
 }

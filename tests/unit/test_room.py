@@ -223,12 +223,12 @@ def test_offer_when_a_user_is_kicked_then_all_its_connections_close(room: Room) 
 
 def test_offer_when_orders_or_policies_arrive_then_their_owners_hear(room: Room, hub: Hub) -> None:
     heard: list[tuple[Any, ...]] = []
-    hub.on_order = lambda *args: heard.append(args)
+    hub.on_orders = lambda *args: heard.append(args)
     hub.on_policy = lambda *args: heard.append(args)
     state = ClaimState(claim_id="c", status="confirmed")
     room.offer(OrderFact([("u1", state), ("u2", state)]))
     room.offer(PolicyFact(3))
-    assert heard == [(room, "u1", state), (room, "u2", state), (room,)]
+    assert heard == [(room, [("u1", state), ("u2", state)]), (room,)]
 
 
 def test_chat_ids_when_made_then_are_unique(room: Room) -> None:

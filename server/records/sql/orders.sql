@@ -12,7 +12,8 @@ FROM stock_epochs WHERE show_id = $1 FOR SHARE
 SELECT p.pool_id, p.taken_seq, p.limit_per_buyer, p.reserved, p.sold, p.dead, p.version,
        p.initial + p.restocked - p.lowered - p.reserved - p.sold - p.dead AS room,
        coalesce(s.pay_within_s, 0) AS pay_within_s,
-       (extract(epoch FROM now()) * 1000)::bigint AS now_ms
+       EXISTS (SELECT FROM webhook_endpoints e WHERE e.show_id = $1 AND e.removed_at IS NULL)
+           AS has_webhook
 FROM pools p LEFT JOIN sales s ON s.sale_id = p.pool_id
 WHERE p.show_id = $1 AND p.pool_id = ANY($2::bigint[])
 ORDER BY p.pool_id
@@ -22,35 +23,38 @@ FOR NO KEY UPDATE OF p
 -- $1 pool, $2 buyers.
 SELECT buyer, units FROM pool_buyers WHERE pool_id = $1 AND buyer = ANY($2::text[])
 
--- name: insert_orders
--- $1 show, $2 epoch, $3.. columns; $10 seconds to pay of each, 0 for none.
-INSERT INTO orders (show_id, epoch, pool_id, seq, buyer, claim_id, quantity, price, price_version,
-                    pay_by)
-SELECT $1, $2, t.pool, t.seq, t.buyer, t.claim, t.quantity, t.price, t.price_version,
-       CASE WHEN t.pay_within > 0 THEN now() + make_interval(secs => t.pay_within) END
-FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::uuid[], $7::int[], $8::bigint[], $9::int[],
-            $10::int[])
-     AS t (pool, seq, buyer, claim, quantity, price, price_version, pay_within)
-ON CONFLICT ON CONSTRAINT orders_one_per_claim DO NOTHING
-RETURNING pool_id, seq, order_id
+-- name: new_orders
+-- $1 how many. Their ids and the moment they are confirmed. Time to pay counts from here, not from
+-- now(): that is when the transaction began to wait for the rows it locks.
+SELECT ARRAY(SELECT nextval('orders_order_id_seq') FROM generate_series(1, $1::int)) AS ids,
+       date_trunc('milliseconds', clock_timestamp()) AS at
+
+-- name: insert_buyers
+-- $1 pools, $2 buyers, $3 units of each, who had none of the pool before. Without ON CONFLICT, which
+-- costs twice as much: whoever writes here holds the pool's row.
+INSERT INTO pool_buyers (pool_id, buyer, units)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::int[])
 
 -- name: set_units_bought
 -- $1 pools, $2 buyers, $3 units of each now.
-INSERT INTO pool_buyers (pool_id, buyer, units)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::int[])
-ON CONFLICT (pool_id, buyer) DO UPDATE SET units = EXCLUDED.units
+UPDATE pool_buyers SET units = t.units
+FROM unnest($1::bigint[], $2::text[], $3::int[]) AS t (pool, buyer, units)
+WHERE pool_buyers.pool_id = t.pool AND pool_buyers.buyer = t.buyer
 
 -- name: count_takes
--- $1 epoch, $2.. of each pool: pool, units reserved, sold, dead and lowered, first and last seq.
+-- $1 epoch, $2.. of each pool: pool, units reserved, sold, taken again for late payments (which
+-- their orders' move has counted), dead and lowered, first and last seq.
 -- The ledger gets one row for what buyers took and one for what died.
 WITH moved AS (
-    SELECT * FROM unnest($2::bigint[], $3::int[], $4::int[], $5::int[], $6::int[], $7::bigint[],
-                         $8::bigint[])
-             AS t (pool, reserved, sold, dead, lowered, seq_first, seq_last)
+    SELECT * FROM unnest($2::bigint[], $3::int[], $4::int[], $5::int[], $6::int[], $7::int[],
+                         $8::bigint[], $9::bigint[])
+             AS t (pool, reserved, sold, retaken, dead, lowered, seq_first, seq_last)
 ), ledger AS (
     INSERT INTO stock_ledger (pool_id, reason, units, epoch, seq_first, seq_last)
     SELECT pool, reason, units, $1, seq_first, seq_last
-    FROM moved, LATERAL (VALUES ('taken', reserved + sold), ('dead', dead)) AS kind (reason, units)
+    FROM moved,
+         LATERAL (VALUES ('taken', reserved + sold + retaken), ('dead', dead))
+             AS kind (reason, units)
     WHERE units > 0
 )
 UPDATE pools
@@ -79,12 +83,13 @@ UPDATE sales SET status = 'closed'
 FROM lowering WHERE sale_id = lowering.pool_id AND lowering.closing
 
 -- name: insert_incidents
--- $1 show, $2 epoch, $3.. pool, seq, buyer, claim id, quantity, reason. Units that the pool has
--- but the buyer may not have are given back.
+-- $1 show, $2 epoch, $3.. pool, seq, buyer, claim id, quantity, price, price version, reason. Units
+-- that the pool has but the buyer may not have are given back.
 WITH incident AS (
-    INSERT INTO incidents (show_id, epoch, pool_id, seq, buyer, claim_id, quantity, reason)
+    INSERT INTO incidents (show_id, epoch, pool_id, seq, buyer, claim_id, quantity, price,
+                           price_version, reason)
     SELECT $1, $2, * FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::uuid[], $7::int[],
-                                 $8::text[])
+                                 $8::bigint[], $9::int[], $10::text[])
     RETURNING *
 ), give AS (
     INSERT INTO gives (give_id, show_id, pool_id, units, buyer, claim_id, reason)
@@ -107,21 +112,23 @@ ON CONFLICT DO NOTHING
 -- $1 show, $2 epoch, $3 pools, $4 seqs: what the books have at these places.
 SELECT k.pool, k.seq, o.order_id, o.status,
        (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms,
-       coalesce(o.buyer, i.buyer, '') AS buyer,
-       coalesce(o.claim_id, i.claim_id, l.act_id) AS claim_id,
-       coalesce(o.quantity, i.quantity + coalesce(l.units, 0), l.units) AS quantity,
+       coalesce(o.buyer, i.buyer, late.buyer, '') AS buyer,
+       coalesce(o.claim_id, i.claim_id, l.act_id, r.payment_id) AS claim_id,
+       coalesce(o.quantity, i.quantity + coalesce(l.units, 0), l.units, r.quantity) AS quantity,
        o.price, o.price_version, i.reason, d.error, l.units AS lowered
 FROM unnest($3::bigint[], $4::bigint[]) AS k (pool, seq)
 LEFT JOIN orders o ON o.pool_id = k.pool AND o.epoch = $2 AND o.seq = k.seq AND o.show_id = $1
 LEFT JOIN incidents i ON i.pool_id = k.pool AND i.epoch = $2 AND i.seq = k.seq
 LEFT JOIN lowerings l ON l.pool_id = k.pool AND l.epoch = $2 AND l.seq = k.seq
+LEFT JOIN retakes r ON r.pool_id = k.pool AND r.epoch = $2 AND r.seq = k.seq
+LEFT JOIN orders late ON late.order_id = r.order_id
 LEFT JOIN dead_letters d ON d.show_id = $1 AND d.pool_id = k.pool AND d.epoch = $2
                         AND d.seq = k.seq AND d.entry_id = ''
 
 -- name: halt
--- $1 show, $2 what was seen. The first one stays.
+-- $1 show, $2 what was seen, $3 in which epoch. The first one stays.
 UPDATE stock_epochs SET halted_at = now(), halted_by = $2
-WHERE show_id = $1 AND halted_at IS NULL
+WHERE show_id = $1 AND halted_at IS NULL AND epoch = $3
 
 -- name: shows_with_work
 -- $1 days. Shows whose order stream fills (active: a sale is running) or may still hold something
@@ -138,15 +145,45 @@ FROM (
 WHERE EXISTS (SELECT FROM sales WHERE sales.show_id = found.show_id AND sales.status <> 'draft')
 GROUP BY show_id
 
--- name: before_newest
--- $1 show, $2 buyer, $3 how many. The id after which the buyer's newest orders are; NULL: no order.
-SELECT min(order_id) - 1
-FROM (
-    SELECT order_id FROM orders WHERE show_id = $1 AND buyer = $2 ORDER BY order_id DESC LIMIT $3
-) AS newest
+-- name: shows_waiting
+-- Shows with something that only a sound stock lets go on: a halt, units or steps of orders that
+-- Redis has not been told for a second, lowerings and late payments to be decided.
+SELECT show_id FROM stock_epochs WHERE halted_at IS NOT NULL
+UNION
+SELECT show_id FROM gives WHERE applied_at IS NULL AND created_at < now() - interval '1 second'
+UNION
+SELECT show_id FROM order_moves WHERE told_at IS NULL AND at < now() - interval '1 second'
+UNION
+SELECT show_id FROM stock_requests
+WHERE status = 'pending' AND at < now() - interval '1 second'
+UNION
+SELECT show_id FROM payments WHERE status = 'retake_pending'
 
--- name: list_orders
--- $1 show, $2 buyer or NULL, $3 status or NULL, $4 after this order id, $5 limit.
+-- name: shows_returning
+-- Shows with sales that are over but still have units: they came back late, and are on their way to
+-- the inventory.
+SELECT DISTINCT p.show_id FROM pools p JOIN sales s ON s.sale_id = p.pool_id
+WHERE s.status = 'closed' AND p.initial + p.restocked - p.lowered > p.reserved + p.sold + p.dead
+
+-- name: order_ids
+-- $1 show, $2 status or NULL, $3 after this order id, $4 limit.
+SELECT order_id FROM orders
+WHERE show_id = $1 AND ($2::text IS NULL OR status = $2) AND order_id > $3
+ORDER BY order_id LIMIT $4
+
+-- name: order_ids_of_buyer
+-- $1 show, $2 buyer, $3 status or NULL, $4 after this order id, $5 limit. Apart from `order_ids`: a
+-- plan for any parameters would read the orders of everybody.
+SELECT order_id FROM orders
+WHERE show_id = $1 AND buyer = $2 AND ($3::text IS NULL OR status = $3) AND order_id > $4
+ORDER BY order_id LIMIT $5
+
+-- name: newest_ids_of_buyer
+-- $1 show, $2 buyer, $3 how many.
+SELECT order_id FROM orders WHERE show_id = $1 AND buyer = $2 ORDER BY order_id DESC LIMIT $3
+
+-- name: orders_by_id
+-- $1 show, $2 order ids.
 SELECT o.order_id, o.pool_id AS sale_id, k.product_id, k.sku_id, p.title AS product,
        k.title AS sku, o.buyer, o.claim_id, o.quantity, o.price, k.currency, o.status,
        (extract(epoch FROM o.confirmed_at) * 1000)::bigint AS confirmed_at,
@@ -155,7 +192,5 @@ FROM orders o
 JOIN pools USING (pool_id)
 JOIN skus k USING (sku_id)
 JOIN products p USING (product_id)
-WHERE o.show_id = $1 AND ($2::text IS NULL OR o.buyer = $2) AND ($3::text IS NULL OR o.status = $3)
-  AND o.order_id > $4
+WHERE o.show_id = $1 AND o.order_id = ANY($2::bigint[])
 ORDER BY o.order_id
-LIMIT $5

@@ -69,21 +69,6 @@ INSERT INTO stock_ledger (pool_id, reason, units, give_id) VALUES ($1, $2, $3, $
 -- name: insert_give
 INSERT INTO gives (give_id, show_id, pool_id, units, reason) VALUES ($1, $2, $3, $4, 'restock')
 
--- name: shows_with_gives
--- $1 how many; in any order, as shows that are halted must not keep the others out.
-SELECT show_id FROM gives WHERE applied_at IS NULL GROUP BY show_id ORDER BY random() LIMIT $1
-
--- name: gives_to_apply
--- $1 show, $2 pool or null for all, $3 how many; oldest first.
-SELECT g.give_id, g.pool_id, g.units, g.buyer, g.claim_id, g.reason,
-       coalesce(s.status IN ('closing', 'closed'), false) AS closed
-FROM gives g LEFT JOIN sales s ON s.sale_id = g.pool_id
-WHERE g.applied_at IS NULL AND g.show_id = $1 AND ($2::bigint IS NULL OR g.pool_id = $2)
-ORDER BY g.created_at, g.give_id LIMIT $3
-
--- name: gives_applied
-UPDATE gives SET applied_at = now() WHERE give_id = ANY($1::text[]) AND applied_at IS NULL
-
 -- name: get_request
 SELECT act_id, sale_id, kind, units, status FROM stock_requests WHERE act_id = $1
 

@@ -3,13 +3,15 @@
 -- KEYS    1 meta  2 pool  3 state  4 room  5 events  6 bus channel
 -- ARGV    1 pool id  2 revision  3 '1' when the pool may be made  4 units, only for making it
 --         5 msgpack map of terms: p pv lim o c st pay sku prod lp cur (see _pool.lua)
--- Returns 'applied' (now or before), 'stale' (a newer revision is in force) or 'missing'
+-- Returns 'applied' (now or before), 'stale' (a newer revision is in force), 'missing', or
+--         'rebuilding': whoever rebuilds the stock writes the pools
 -- Errors  CORRUPT; nothing was written.
 --
 -- Idempotent. Stock is never touched here except at the making: units come and go by claims,
 -- takes and gives. A closed pool stays closed, whatever an older row says.
 
 -- include: _values
+-- include: _gate
 -- include: _room
 -- include: _pool
 -- include: _sale
@@ -47,9 +49,9 @@ end
 
 expect('hash', META, POOL)
 check_room(ROOM)
-local epoch = redis.call('HGET', META, 'epoch')
+local epoch, gate = read_gate(META)
 if not epoch then return 'missing' end
-epoch = whole(epoch, 'stock epoch')
+if gate == 'rebuilding' then return 'rebuilding' end
 local old = read_pool(POOL, pool_id, {'rev', 'st', 'pv'})
 if not old and ARGV[3] ~= '1' then return 'missing' end
 local in_force = old and whole(old.rev, 'revision') or -1

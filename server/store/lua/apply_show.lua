@@ -1,8 +1,8 @@
 -- Bring a show's gate and what viewers see of it up to a revision of its row.
 --
--- KEYS    1 meta  2 state  3 room  4 events  5 bus channel
+-- KEYS    1 meta  2 state  3 room  4 events  5 bus channel  6 orders
 -- ARGV    1 revision  2 '1' when the show may be made  3 stock epoch, only for making it
---         4 gate  5 phase  6 pinned product
+--         4 gate  5 phase  6 pinned product  10 consumer group, only for making the show
 --         7, 8, 9 msgpack maps: values of the state keys show, pin, runlist (no epoch, version)
 -- Returns 'applied' (now or before), 'stale' (a newer revision is in force) or 'missing'
 -- Errors  CORRUPT; nothing was written.
@@ -11,9 +11,10 @@
 -- is published only when it differs from the last one, told by its digest.
 
 -- include: _values
+-- include: _gate
 -- include: _room
 
-local META = KEYS[1]
+local META, ORDERS = KEYS[1], KEYS[6]
 local ROOM = {state = KEYS[2], room = KEYS[3], events = KEYS[4], bus = KEYS[5]}
 
 local revision, gate, phase = whole(ARGV[1], 'revision'), ARGV[4], ARGV[5]
@@ -34,7 +35,16 @@ local function publish_first_values()
   publish_room_state(ROOM, 'online', {people = 0}, false)
 end
 
+-- The order stream with its group exists from here on: should it be missing, it was lost.
+local function make_stock()
+  redis.call('HSET', META, 'run', run_id())
+  if redis.call('EXISTS', ORDERS) == 0 then
+    redis.call('XGROUP', 'CREATE', ORDERS, ARGV[10], '0', 'MKSTREAM')
+  end
+end
+
 expect('hash', META)
+expect('stream', ORDERS)
 check_room(ROOM)
 local meta = redis.call('HMGET', META, 'epoch', 'rev', 'gate', 'phase')
 if not meta[1] and ARGV[2] ~= '1' then return 'missing' end
@@ -47,6 +57,7 @@ local is_new = redis.call('HEXISTS', ROOM.room, 'digest:show') == 0
 read_room(ROOM, now)
 if meta[3] == 'rebuilding' then gate = 'rebuilding' end
 redis.call('HSET', META, 'epoch', epoch, 'rev', revision, 'gate', gate, 'phase', phase)
+if not meta[1] then make_stock() end
 if is_new then publish_first_values() end
 publish_changed('show', ARGV[7], true)
 local pin_changed = publish_changed('pin', ARGV[8], true)

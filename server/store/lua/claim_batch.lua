@@ -21,6 +21,7 @@
 -- only strand units, never sell them twice: stock, order stream, claims, buyers, then the news.
 
 -- include: _values
+-- include: _gate
 -- include: _room
 -- include: _pool
 
@@ -41,6 +42,7 @@ local fields, buyers, numbers, quantities, price_versions = unpack(cmsgpack.unpa
 local count = #fields
 local now, epoch, gate
 local pack, sub = cmsgpack.pack, string.sub -- many calls: locals are cheaper than globals
+local packed_quantities = {} -- most claims of a batch have the same few
 
 -- --- Reading ---------------------------------------------------------------------------------
 
@@ -89,7 +91,7 @@ local function load_pool(number)
   end
   pool.buyers = KEYS[at + 1]
   pool.refusal = refusal_of(pool)
-  pool.asking, pool.units, pool.new_units = {}, {}, {}
+  pool.asking, pool.units, pool.new_units, pool.new_size = {}, {}, {}, 0
   return pool
 end
 
@@ -138,12 +140,9 @@ local function code_of_new(pool, i)
   return 0
 end
 
-local takes, new_claims = {}, {} -- packed takes; fields and values for the claims hash
-
-local function append_pair(list, first, second)
-  local size = #list
-  list[size + 1], list[size + 2] = first, second
-end
+-- Packed takes; fields and values for the claims hash. `accepted`: how many takes. Counted, because
+-- `#` searches for the end of a list each time.
+local takes, new_claims, accepted = {}, {}, 0
 
 -- Take the units in the tables; the packed state of the claim and its seq.
 --   state  [status, pool, quantity, price, price version, epoch, seq, order id, pay by, at]
@@ -153,13 +152,18 @@ local function accept(pool, i, packed_epoch, packed_now)
   local buyer, quantity = buyers[i], quantities[i]
   local units = pool.units[buyer] + quantity
   pool.q, pool.a, pool.units[buyer] = pool.q + 1, pool.a - quantity, units
-  append_pair(pool.new_units, buyer, units) -- the last one of a buyer counts
-  local packed_quantity, packed_seq = pack(quantity), pack(pool.q)
-  local state = pool.state_head .. packed_quantity .. pool.terms .. packed_epoch .. packed_seq
-    .. '\0\0' .. packed_now
-  takes[#takes + 1] = pool.take_head .. packed_seq .. pack(buyer)
-    .. '\176' .. sub(fields[i], -ID_BYTES) .. packed_quantity .. pool.terms .. packed_now
-  append_pair(new_claims, fields[i], state)
+  local size, field = pool.new_size, fields[i]
+  pool.new_units[size + 1], pool.new_units[size + 2], pool.new_size = buyer, units, size + 2
+  -- Of a buyer's units the last ones count.
+  local packed_seq = pack(pool.q)
+  local packed_quantity = packed_quantities[quantity] or pack(quantity)
+  packed_quantities[quantity] = packed_quantity
+  local terms = packed_quantity .. pool.terms
+  local state = pool.state_head .. terms .. packed_epoch .. packed_seq .. '\0\0' .. packed_now
+  accepted = accepted + 1
+  takes[accepted] = pool.take_head .. packed_seq .. pack(buyer)
+    .. '\176' .. sub(field, -ID_BYTES) .. terms .. packed_now
+  new_claims[2 * accepted - 1], new_claims[2 * accepted] = field, state
   return state, pool.q
 end
 
@@ -194,7 +198,7 @@ end
 
 local function write_orders()
   redis.call('XADD', ORDERS, '*', 'e', epoch, 'h', hub,
-    't', array_header(#takes) .. table.concat(takes))
+    't', array_header(accepted) .. table.concat(takes))
 end
 
 local function write_all(touched)
@@ -243,9 +247,8 @@ end
 check_shape()
 check_types()
 now = now_in_ms()
-local meta = redis.call('HMGET', META, 'gate', 'epoch')
-if not (meta[1] and meta[2]) then return refuse_all(CODE.stock_rebuilding) end
-gate, epoch = meta[1], whole(meta[2], 'stock epoch')
+epoch, gate = read_gate(META)
+if not epoch then return refuse_all(CODE.stock_rebuilding) end
 
 local known = redis.call('HMGET', CLAIMS, unpack(fields))
 local pools = load_pools(known)

@@ -1,12 +1,27 @@
--- Stop all selling in a show until its stock has been reconciled.
+-- Stop everything that moves units in a show until its stock has been rebuilt.
 --
--- KEYS    1 meta
--- Returns 1 when the gate was closed by this call, 0 when it was closed before or there is no show
--- Errors  WRONGTYPE; nothing was written.
+-- KEYS    1 meta  2 bus channel
+-- ARGV    1 id of the rebuild that begins, '' for none yet  2 stock epoch seen, '' for whatever
+-- Returns 1 when the gate is closed by this call (for this rebuild), 0 when there is nothing to
+--         do: another epoch is in force, it was closed before, or there is no show to halt
+-- Errors  CORRUPT, WRONGTYPE; nothing was written.
 --
--- Idempotent. apply_show leaves the gate as it is: whoever rebuilds the stock opens it.
+-- Idempotent. A show that Redis has lost is closed too when a rebuild begins. Hubs are told, so
+-- that they present what they know of claims. apply_show leaves the gate as it is.
 
-local gate = redis.call('HGET', KEYS[1], 'gate')
-if not gate or gate == 'rebuilding' then return 0 end
-redis.call('HSET', KEYS[1], 'gate', 'rebuilding')
+-- include: _values
+
+local META, BUS = KEYS[1], KEYS[2]
+local rebuild, seen = ARGV[1], ARGV[2]
+
+local meta = redis.call('HMGET', META, 'epoch', 'gate', 'rebuild')
+local epoch, gate = meta[1] or '', meta[2]
+if seen ~= '' and seen ~= epoch and not (seen == '0' and epoch == '') then return 0 end
+if rebuild == '' then
+  if not gate or gate == 'rebuilding' then return 0 end
+  redis.call('HSET', META, 'gate', 'rebuilding')
+  return 1
+end
+redis.call('HSET', META, 'gate', 'rebuilding', 'rebuild', rebuild, 'gathering', rebuild)
+redis.call('SPUBLISH', BUS, cmsgpack.pack({'r', rebuild}))
 return 1

@@ -3,28 +3,32 @@
 -- KEYS    1 meta  2 claims  3 orders  4 state  5 bus channel, then the pools' hashes, then the
 --         channels of hubs
 -- ARGV    1 msgpack, flat, per pool: pool id, reserved, sold, dead, version of its row
---         2 msgpack, flat, per claim: field in claims, new packed state, packed [buyer, state]
---           for the fact, number of the hub's channel (from 1; 0: none)
+--         2 msgpack, four columns with one element per claim: fields in claims, new packed states,
+--           packed [buyer, state] for the fact, numbers of the hub's channel (from 1; 0: none)
 --         3 consumer group  4 msgpack: ids of entries to acknowledge and delete
--- Returns number of claims whose state is now (or was already) the given one
+-- Returns number of claims whose status is now (or was already) the given one;
+--         -1 while the stock is being rebuilt, nothing changed
 -- Errors  CORRUPT, BADBATCH; nothing was written.
 --
--- Idempotent. A claim moves only from held (or from nothing, after a loss): a late repeat cannot
+-- Idempotent. A claim moves only up in rank (or from nothing, after a loss): a late repeat cannot
 -- turn a paid order back into a confirmed one. Counters move only to a newer version of the row.
 -- Repeating publishes again, because the first time may not have reached the hub.
 
 -- include: _values
+-- include: _gate
 -- include: _room
 -- include: _pool
+-- include: _claims
 
 local META, CLAIMS, ORDERS = KEYS[1], KEYS[2], KEYS[3]
 local ROOM = {state = KEYS[4], bus = KEYS[5]}
 local CHANNELS_FROM = 5 -- the pools and the hubs' channels follow this key
 local HELD = '\154\164held' -- how a packed state starts that nothing has happened to since
 
-local rows, claims = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
-local entry_ids = cmsgpack.unpack(ARGV[4])
-local pool_count, claim_count = #rows / 5, #claims / 4
+local rows, entry_ids = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[4])
+local fields, states, pairs_of, channels = unpack(cmsgpack.unpack(ARGV[2]))
+local pool_count, claim_count = #rows / 5, #fields
+local sub = string.sub
 
 local function check_shape()
   if claim_count > LIMIT.CLAIM_BATCH_MAX then error('BADBATCH claims') end
@@ -46,25 +50,27 @@ local function outdated_pools()
   return outdated
 end
 
+-- Whether a claim may move on to `state`, and whether it has its status already.
+local function verdict(known, state)
+  if not known or sub(known, 1, #HELD) == HELD then return true, false end
+  local before, now = status_of(known), status_of(state)
+  return may_follow(before, now), before == now
+end
+
 -- New fields and values for the claims hash, and by channel the [buyer, state] pairs to publish.
 local function movable_claims()
-  local fields, moved, facts = {}, {}, {}
-  for i = 1, claim_count do fields[i] = claims[4 * i - 3] end
+  local moved, facts, size, settled = {}, {}, 0, 0
   local known = claim_count > 0 and redis.call('HMGET', CLAIMS, unpack(fields)) or {}
-  local settled = 0
   for i = 1, claim_count do
-    local field, state, fact, channel = unpack(claims, 4 * i - 3, 4 * i)
-    local movable = not known[i] or string.sub(known[i], 1, #HELD) == HELD
+    local movable, same = verdict(known[i], states[i])
     if movable then
-      moved[#moved + 1] = field
-      moved[#moved + 1] = state
+      moved[size + 1], moved[size + 2], size = fields[i], states[i], size + 2
     end
-    if movable or known[i] == state then
+    if movable or same then
       settled = settled + 1
-      if channel > 0 then
-        facts[channel] = facts[channel] or {}
-        table.insert(facts[channel], fact)
-      end
+      local list = facts[channels[i]] or {n = 0}
+      list.n, facts[channels[i]] = list.n + 1, list
+      list[list.n] = pairs_of[i]
     end
   end
   return moved, facts, settled
@@ -77,9 +83,10 @@ local function write_pool(pool, epoch)
 end
 
 local function tell_buyers(facts)
+  facts[0] = nil
   for channel, list in pairs(facts) do
     redis.call('SPUBLISH', KEYS[CHANNELS_FROM + pool_count + channel],
-      '\146\161o' .. array_header(#list) .. table.concat(list))
+      '\146\161o' .. array_header(list.n) .. table.concat(list))
   end
 end
 
@@ -87,7 +94,8 @@ check_shape()
 expect('hash', META, CLAIMS, ROOM.state)
 expect('hash', unpack(KEYS, CHANNELS_FROM + 1, CHANNELS_FROM + pool_count))
 expect('stream', ORDERS)
-local epoch = whole(redis.call('HGET', META, 'epoch'), 'stock epoch', 0)
+local epoch, gate = read_gate(META)
+if gate == 'rebuilding' then return -1 end
 local pools = outdated_pools()
 local moved, facts, settled = movable_claims()
 

@@ -4,7 +4,8 @@
 --         pool, from 8 on: its hash and its buyers
 -- ARGV    1 msgpack: pool ids, in the order of KEYS
 --         2 msgpack, flat, per give: give id, number of the pool (from 1), units, reason,
---           buyer, field in claims, claim id as text (the last three '' for a restock)
+--           buyer ('' for a restock), 1 when the buyer's count falls (else 0), field in claims
+--           ('' for none), claim id as text, order id (0: no order), pay by
 --         3 msgpack, flat: pool number, reserved, sold, dead, version of its row
 -- Returns {code, flags}: code 0 and per give 1 (in force, now or before) or 0 (no such pool);
 --         or stock_rebuilding, nothing changed
@@ -13,16 +14,18 @@
 -- Idempotent by give id, within one batch too. The marks in applied and the claims' new states are
 -- written before the units: being cut short could only strand units, never give them twice.
 -- Counters come along because a refund moves a unit from sold to available and viewers must see
--- both at once.
+-- both at once. A claim's status becomes the reason, unless it is of a higher rank already.
 
 -- include: _values
+-- include: _gate
 -- include: _room
 -- include: _pool
+-- include: _claims
 
 local META, CLAIMS, APPLIED = KEYS[1], KEYS[2], KEYS[3]
 local ROOM = {state = KEYS[4], room = KEYS[5], events = KEYS[6], bus = KEYS[7]}
 local POOLS_FROM = 8
-local FIELDS = 7 -- of one give in ARGV 2
+local FIELDS = 10 -- of one give in ARGV 2
 
 local pool_ids, gives = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
 local rows = cmsgpack.unpack(ARGV[3])
@@ -53,19 +56,27 @@ local function load_pools()
     local at = POOLS_FROM + 2 * (index - 1)
     local pool = read_pool(KEYS[at], pool_ids[index], {'rv', 'r', 'd'})
     if pool then
-      pool.buyers, pool.units, pool.was_empty = KEYS[at + 1], {}, pool.a == 0
+      pool.buyers, pool.asking, pool.was_empty = KEYS[at + 1], {}, pool.a == 0
     end
     pools[index] = pool or false
   end
   return pools
 end
 
+-- Units that count against the buyers whose count will fall: one HMGET for each pool.
 local function load_buyers(pools)
   for i = 1, count do
     local at = FIELDS * (i - 1)
-    local pool, buyer = pools[gives[at + 2]], gives[at + 5]
-    if pool and buyer ~= '' and not pool.units[buyer] then
-      pool.units[buyer] = whole(redis.call('HGET', pool.buyers, buyer), 'buyer units', 0)
+    local pool, buyer, forgiven = pools[gives[at + 2]], gives[at + 5], gives[at + 6]
+    if pool and forgiven == 1 and buyer ~= '' then pool.asking[#pool.asking + 1] = buyer end
+  end
+  for _, pool in ipairs(pools) do
+    if pool then
+      local units = fetch(pool.buyers, pool.asking)
+      pool.units = {}
+      for i, buyer in ipairs(pool.asking) do
+        pool.units[buyer] = whole(units[i], 'buyer units', 0)
+      end
     end
   end
 end
@@ -80,9 +91,11 @@ local function move_counters(pools)
   end
 end
 
--- The claim's new state: for the claims hash, and as a fact for whoever serves the buyer.
-local function move_claim(state, buyer, field, reason, text)
+-- The claim's new state: for the claims hash, and as a fact for whoever serves the buyer. It may
+-- not have been told the order's confirmation.
+local function move_claim(state, buyer, field, reason, text, order_id, pay_by)
   state[1] = reason
+  if order_id > 0 then state[8], state[9] = order_id, pay_by end
   moved[#moved + 1] = field
   moved[#moved + 1] = cmsgpack.pack(state)
   facts[#facts + 1] = {buyer, {
@@ -99,20 +112,33 @@ local function move_claim(state, buyer, field, reason, text)
   }}
 end
 
-local function give_one(pool, at, stored)
-  local give_id, _, units, reason, buyer, field, text = unpack(gives, at + 1, at + FIELDS)
+-- `states`: field -> the claim's state, unpacked, as the gives before this one left it.
+local function give_one(pool, at, states)
+  local give_id, _, units, reason, buyer, forgiven, field, text, order_id, pay_by =
+    unpack(gives, at + 1, at + FIELDS)
   pool.a, pool.touched = pool.a + units, true
   if reason == 'restock' then
     pool.n, pool.restocked = pool.n + units, true
-  else
+  elseif pool.units[buyer] and forgiven == 1 then
     pool.units[buyer] = math.max(0, pool.units[buyer] - units)
-    if stored then move_claim(cmsgpack.unpack(stored), buyer, field, reason, text) end
+  end
+  local state = states[field]
+  if state and may_follow(state[1], reason) then
+    move_claim(state, buyer, field, reason, text, order_id, pay_by)
   end
   marks[#marks + 1] = give_id
-  marks[#marks + 1] = 1
+  marks[#marks + 1] = pool.v + 1 -- the version that write_pool makes of it
 end
 
-local function give_all(pools, applied, claims)
+local function load_claims()
+  local fields, states = column(7), {}
+  for i, packed in ipairs(fetch(CLAIMS, fields)) do
+    if packed then states[fields[i]] = cmsgpack.unpack(packed) end
+  end
+  return states
+end
+
+local function give_all(pools, applied, states)
   local seen = {}
   for i = 1, count do
     local at = FIELDS * (i - 1)
@@ -120,7 +146,7 @@ local function give_all(pools, applied, claims)
     if applied[i] or seen[give_id] then
       flags[i] = 1
     elseif pool then
-      give_one(pool, at, claims[i])
+      give_one(pool, at, states)
       seen[give_id], flags[i] = true, 1
     else
       flags[i] = 0
@@ -132,7 +158,12 @@ local function write_pool(pool)
   pool.v = pool.v + 1
   redis.call('HSET', pool.key, 'a', pool.a, 'n', pool.n, 'v', pool.v,
     'r', pool.r, 's', pool.s, 'd', pool.d, 'rv', pool.rv)
-  for buyer, units in pairs(pool.units) do redis.call('HSET', pool.buyers, buyer, units) end
+  local flat = {}
+  for buyer, units in pairs(pool.units) do
+    flat[#flat + 1] = buyer
+    flat[#flat + 1] = units
+  end
+  if flat[1] then redis.call('HSET', pool.buyers, unpack(flat)) end
 end
 
 local function tell_viewers(pool, epoch, now)
@@ -143,13 +174,13 @@ end
 check_shape()
 expect('hash', META, CLAIMS, APPLIED, unpack(KEYS, POOLS_FROM))
 check_room(ROOM)
-local meta = redis.call('HMGET', META, 'gate', 'epoch')
-if not meta[2] or meta[1] == 'rebuilding' then return {CODE.stock_rebuilding, {}} end
-local epoch, now = whole(meta[2], 'stock epoch'), now_in_ms()
+local epoch, gate = read_gate(META)
+if gate == 'rebuilding' then return {CODE.stock_rebuilding, {}} end
+local now = now_in_ms()
 local pools = load_pools()
 load_buyers(pools)
 move_counters(pools)
-give_all(pools, fetch(APPLIED, column(1)), fetch(CLAIMS, column(6)))
+give_all(pools, fetch(APPLIED, column(1)), load_claims())
 read_room(ROOM, now)
 
 if marks[1] then redis.call('HSET', APPLIED, unpack(marks)) end

@@ -11,6 +11,7 @@
 -- reaches PostgreSQL as safely as they do; a closing is recorded even when no unit was left.
 
 -- include: _values
+-- include: _gate
 -- include: _room
 -- include: _pool
 -- include: _sale
@@ -31,14 +32,14 @@ if done then
   local units, seq = unpack(cmsgpack.unpack(done))
   return {0, units, seq, 1}
 end
-local meta = redis.call('HMGET', META, 'gate', 'epoch')
-if not meta[2] or meta[1] == 'rebuilding' then return {CODE.stock_rebuilding, 0, 0, 0} end
+local epoch, gate = read_gate(META)
+if gate == 'rebuilding' then return {CODE.stock_rebuilding, 0, 0, 0} end
 local pool = read_pool(POOL, pool_id, SALE_FIELDS)
 if not pool then return {CODE.unknown_sale, 0, 0, 0} end
 local units = asked or pool.a
 if units > pool.a then return {CODE.out_of_stock, 0, 0, 0} end
 
-local epoch, now = whole(meta[2], 'stock epoch'), now_in_ms()
+local now = now_in_ms()
 local was_open = pool.st ~= 'closed'
 read_room(ROOM, now)
 pool.a, pool.n, pool.q, pool.v = pool.a - units, pool.n - units, pool.q + 1, pool.v + 1
