@@ -2,7 +2,7 @@
 
 The order worker tells this hub of every commit, over Pub/Sub, which may lose a message. So every
 hold older than HOLD_LOOKUP_AFTER_MS is looked up in Redis, in one call per second and room, until
-it has moved on or its buyer has left. One that Redis does not know any more is told as `not_seen`.
+it has moved on or its buyer has left.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from server import clock
 from server.errors import StoreUnavailable
 from server.hub.room import Room
 from server.limits import HOLD_LOOKUP_AFTER_MS, HOLD_LOOKUP_BATCH_MAX, HOLD_LOOKUP_EVERY_MS
-from server.protocol.messages import ClaimState, OrderEvent
+from server.protocol.messages import ClaimState
 from server.telemetry import metrics
 
 log = structlog.get_logger()
@@ -123,17 +123,7 @@ class HoldTracker:
         except StoreUnavailable:
             log.warning("hold_lookup_failed", show_id=room.show_id, n=len(due))
             return
-        for (buyer, claim_id), state in zip(due, states, strict=True):
+        for (buyer, _), state in zip(due, states, strict=True):
             metrics.hold_lookups.add("not_seen" if state is None else state.status)
-            if state is None:
-                self._tell_lost(room, buyer, claim_id)
-            elif state.status != "held":
+            if state is not None and state.status != "held":
                 self._on_moved(room, buyer, state)
-
-    def _tell_lost(self, room: Room, buyer: str, claim_id: str) -> None:
-        """Redis has lost the claim: the client sends it again, with its receipt. The ring keeps
-        it, because the stock may be about to be rebuilt."""
-        self.of(room).discard(buyer, claim_id)
-        event = OrderEvent(order=ClaimState(claim_id=claim_id, status="not_seen"))
-        for viewer in room.viewers_of(buyer):
-            viewer.send(event)

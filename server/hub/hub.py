@@ -25,6 +25,7 @@ from server.hub.ports import (
     OnPolicy,
     OnRebuild,
     Ports,
+    Snapshot,
     require_show,
 )
 from server.hub.room import Room
@@ -163,27 +164,28 @@ class Hub:
     async def _open(self, show_id: str) -> Room | None:
         """Make the room from a snapshot taken after the subscription."""
         try:
-            board = await self._read_board(show_id)
+            snapshot = await self.ports.store.snapshot(show_id)
+            if snapshot is None:
+                await self._unsubscribe(show_id)
+                return None
+            board = await self._read_board(show_id, snapshot)
         except StoreUnavailable:
             await self._unsubscribe(show_id)
             raise
-        if board is None:
-            await self._unsubscribe(show_id)
-            return None
         room = self.rooms[show_id] = Room(show_id, self, board)
+        if snapshot.rebuild:  # whoever rebuilds waits for all that listen
+            self.on_rebuild(room, snapshot.rebuild)
         for fact in self._early[show_id]:
             room.offer(fact)
         log.info("room_opened", show_id=show_id)
         return room
 
-    async def _read_board(self, show_id: str) -> Board | None:
-        store = self.ports.store
-        snapshot = await store.snapshot(show_id)
-        if snapshot is None:
-            return None
+    async def _read_board(self, show_id: str, snapshot: Snapshot) -> Board:
         require_show(snapshot)
         first = max(0, snapshot.seq - limits.RESUME_EVENTS_MAX)
-        history = await store.events_after(show_id, snapshot.epoch, first, limits.RESUME_EVENTS_MAX)
+        history = await self.ports.store.events_after(
+            show_id, snapshot.epoch, first, limits.RESUME_EVENTS_MAX
+        )
         known = [event for event in history or () if event["seq"] <= snapshot.seq]
         return Board(snapshot, known)
 

@@ -11,7 +11,6 @@ import structlog
 from server import clock
 from server.acts.projector import Projector
 from server.acts.timetable import Timetable
-from server.errors import RecordsUnavailable, StoreUnavailable
 from server.orders.waiting import keep_on
 from server.store.redis_clock import RedisClock
 

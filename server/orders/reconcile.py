@@ -39,11 +39,12 @@ Why a unit cannot be stranded. `available` is computed; nothing is carried over.
 
 Why a crash or a second reconciler does no harm. Steps 2 to 6 are idempotent: whoever comes later
 gets a higher epoch, finds what was entered by then (a take is known by what it is for), and begins
-again. One that was frozen is refused wherever it goes on: its closing and its bump (another epoch is
-in force), its takes (the books are at another epoch), its scripts (meta has another rebuild's id, or it runs
-on another Redis process than it began on), its report. Redis dying between any two steps is the
-same: the process is another, so the scripts refuse, and whoever diagnoses the show next starts
-over. Until step 8 is complete the diagnosis is never clean: gate, process or epoch tell.
+again. One that was frozen is refused wherever it goes on: its closing and its bump (another epoch
+is in force), its takes (the books are at another epoch), its scripts (meta has another rebuild's
+id, or it runs on another Redis process than it began on), its report. Redis dying between any two
+steps is the same: the process is another, so the scripts refuse, and whoever diagnoses the show
+next starts over. Until step 8 is complete the diagnosis is never clean: gate, process or epoch
+tell.
 
 Why the wait in step 4 may be short. It is for the buyers' sake, not for the books'. A hold that is
 found too late is sent again by the client that has its receipt and takes part like any claim; if

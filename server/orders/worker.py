@@ -118,9 +118,10 @@ class ShowConsumer:
     # --- Is the stock sound? ------------------------------------------------------------------
 
     async def _is_sound(self) -> bool:
-        """Look at the show, and reconcile it if need be. False: not now."""
+        """Look at the show, and reconcile it if need be. False: not now, or Redis was never told
+        of it."""
         if not (reason := await self._diagnose()):
-            return True
+            return self._epoch > 0
         if clock.monotonic_ms() < self._reconcile_due:
             return False
         self._reconcile_later()

@@ -29,12 +29,16 @@ async def test_acts_when_valkey_is_killed_then_they_are_finished_after_its_retur
         await stage.ok("POST", f"{path}/restock", restock)
         assert (await stage.ok("POST", f"{path}/price", {"price": 7}))["pending"] is True
         await server.start()
-        await stage.sweep()
-        assert (await stage.ok("POST", f"{path}/lower", lower))["outcome"] == "done"
-        assert (await stage.ok("POST", f"{path}/restock", restock))["outcome"] == "done"
-        state = await stage.state(show)
-        assert (state[f"stock:{sale}"]["left"], state[f"sale:{sale}"]["price"]) == (12, 7)
-        async with stage.worker(show):
+        async with stage.worker(show):  # which rebuilds the stock first
+
+            async def lowered() -> bool:
+                return (await stage.call("POST", f"{path}/lower", lower)).is_success
+
+            await until(lowered)
+            await stage.sweep()
+            assert (await stage.ok("POST", f"{path}/restock", restock))["outcome"] == "done"
+            state = await stage.state(show)
+            assert (state[f"stock:{sale}"]["left"], state[f"sale:{sale}"]["price"]) == (12, 7)
             await stage.ok("POST", f"{path}/stop")
             await stage.until_closed(show, sale)
         assert await stage.allotted(sku) == 0

@@ -175,7 +175,8 @@ async def test_refund_when_it_names_only_the_providers_payment_then_found(till: 
     """Stripe: a session is made, its payment is captured, a refund by hand names the payment."""
     order = await till.order()
     payment = await till.begin(order)
-    for number, (kind, ours) in enumerate((("captured", payment), ("refunded", None))):
+    told: list[tuple[Any, uuid.UUID | None]] = [("captured", payment), ("refunded", None)]
+    for number, (kind, ours) in enumerate(told):
         event = NewEvent("demo", f"e{number}", kind, "pi_1", ours, 100, "CNY", 0, b"")
         async with till.shop.pool.acquire() as conn:
             await insert_event(conn, event)
@@ -634,6 +635,29 @@ async def test_refund_when_the_provider_tells_of_it_first_then_refunded_for_our_
     row = await till.payment(payment)
     assert (row["status"], row["reason"]) == ("refunded", "wrong_amount")
     assert till.provider.refunds == []
+
+
+async def test_refund_when_late_payments_wait_for_a_silent_redis_then_given_meanwhile(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = await till.order("bo")
+    late_payment = await till.begin(late)
+    await till.expire(late)
+    await till.tell(late_payment, "captured")
+    payment = await till.begin(await till.order())
+    await till.tell(payment, "captured", amount=1)
+    stopping, silent = asyncio.Event(), asyncio.Event()
+
+    async def retake(*_: object) -> bool:
+        return await silent.wait()
+
+    monkeypatch.setattr(till.acts, "retake", retake)
+    running = asyncio.create_task(till.payer.run(stopping))
+    refunded = "SELECT status = 'refunded' FROM payments WHERE payment_id = $1"
+    await eventually(lambda: till.shop.pool.fetchval(refunded, payment))
+    stopping.set()
+    silent.set()
+    await running
 
 
 async def test_refund_when_many_payers_run_then_asked_once(till: Till) -> None:

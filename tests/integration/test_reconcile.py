@@ -446,9 +446,10 @@ async def test_reconcile_when_another_has_the_lock_then_busy_and_nothing_is_done
 
 
 async def test_lock_when_its_holder_gives_no_sign_of_life_then_another_gets_it(
-    shop: Bookshop, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(books, "KEEP_LOCK_S", 3_600)
+    monkeypatch.setattr("server.records.pool.IDLE_IN_TRANSACTION_MS", 500)
 
     async def is_free() -> bool:
         async with books.sole_reconciler(shop.pool, SHOW) as alone:
@@ -460,8 +461,9 @@ async def test_lock_when_its_holder_gives_no_sign_of_life_then_another_gets_it(
             assert not await is_free()
             assert await eventually(is_free, 20)
 
-    with pytest.raises(RecordsUnavailable):
-        await freeze()
+    async with open_bookshop(redis_url, database_url) as shop:
+        with pytest.raises(RecordsUnavailable):
+            await freeze()
 
 
 async def test_reconcile_when_redis_dies_during_it_then_it_is_begun_again(

@@ -320,6 +320,16 @@ async def test_entry_when_it_is_unreadable_then_it_is_parked_once(
     assert len(await shop.orders()) == 1
 
 
+async def test_worker_when_redis_was_never_told_of_the_show_then_that_is_no_incident(
+    shop: Bookshop,
+) -> None:
+    await shop.pool.execute("UPDATE shows SET applied_revision = 0")
+    await shop.clients.commands.flushall()
+    consumer = ShowConsumer(SHOW, shop.tools())
+    await consumer._turn(asyncio.Event())
+    assert consumer._halted_by == ""
+
+
 async def test_worker_when_show_is_new_then_it_finds_it(shop: Bookshop) -> None:
     shop.start_discovering()
     sale = await shop.add_sale()

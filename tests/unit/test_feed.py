@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,18 @@ async def test_room_when_many_ask_at_once_then_it_is_loaded_once(hub: Hub, world
     rooms = await asyncio.gather(*(hub.room(SHOW) for _ in range(20)))
     assert len(set(map(id, rooms))) == 1
     assert count(world, "subscribe") == 1
+
+
+async def test_room_when_it_is_loaded_during_a_rebuild_then_the_hub_hears_of_that(
+    hub: Hub, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It listens from now on, so whoever rebuilds waits for what it knows."""
+    world.set("show", phase="live")
+    cut, told = world.cut, list[str]()
+    monkeypatch.setattr(world, "cut", lambda: replace(cut(), rebuild="r1"))
+    monkeypatch.setattr(hub, "on_rebuild", lambda room, rebuild_id: told.append(rebuild_id))
+    await hub.room(SHOW)
+    assert told == ["r1"]
 
 
 async def test_room_when_there_is_no_such_show_then_none_and_no_subscription(

@@ -59,20 +59,6 @@ async def test_hold_when_it_is_still_held_then_it_stays_open() -> None:
     assert viewer.orders == ["released_by_incident"]
 
 
-async def test_hold_when_redis_has_lost_it_then_the_buyer_hears_it_once_and_may_prove_it() -> None:
-    desk = Desk()
-    viewer, key = await held(desk)
-    state = desk.stock.known.pop(key)
-    await desk.holds.look_up_late(LATE * 10)
-    await desk.holds.look_up_late(LATE * 20)
-    assert viewer.orders == ["not_seen"]
-    assert viewer.sent[-1].order.claim_id == state.claim_id
-    assert len(desk.redo.of(cast(Room, desk.room))) == 1
-    desk.claim(viewer, 2, n=1, attempt=1)
-    await desk.settled()
-    assert desk.holds.open == 1
-
-
 async def test_hold_when_its_buyer_has_left_then_it_is_forgotten() -> None:
     desk = Desk()
     viewer, _ = await held(desk)
