@@ -18,7 +18,6 @@ class FakeViewer:
         self.budget: Any = None
         self.sent: list[Any] = []
         self.writes = 0
-        self.awaits_answer = False
         self.refused: list[tuple[int | None, str]] = []
         self.details: list[dict[str, Any]] = []
         self.closed: list[int] = []

@@ -176,7 +176,6 @@ class ClaimBatcher:
         self._epoch = 0
         self._sold_out = SoldOutCache()
         self._overtaking: list[News] = []  # for the end of the batch in flight
-        self._carried: list[News] = []  # for the end of the one after it
 
     @property
     def waiting(self) -> int:
@@ -214,15 +213,11 @@ class ClaimBatcher:
         """Claims of buyers moved on: tell every connection of theirs on this hub.
 
         News can overtake the answer to the claim itself, which travels on another connection;
-        such news waits for the batch in flight, so that `held` always comes first. News for a
-        buyer who awaits the answer to another claim goes out with that, if it comes with the
-        batch in flight or the next.
+        such news waits for the batch in flight, so that `held` always comes first.
         """
         mail = Mail()
         for buyer, state in orders:
-            if self._in_flight and (
-                self._awaits_answer(buyer) or not self._holds.has(buyer, state.claim_id)
-            ):
+            if self._in_flight and not self._holds.has(buyer, state.claim_id):
                 self._overtaking.append((buyer, state))
             else:
                 self._tell(mail, buyer, state)
@@ -290,7 +285,7 @@ class ClaimBatcher:
                 self._answer(mail, batch, answer)
         finally:  # what is in the mail is true, whatever went wrong behind it
             self._in_flight = 0
-            self._tell_overtaking(mail, batch)
+            self._tell_overtaking(mail)
             mail.send()
 
     def _answer(self, mail: Mail, batch: list[Waiting], answer: BatchAnswer) -> None:
@@ -354,17 +349,9 @@ class ClaimBatcher:
         stock = self.room.state.get(f"stock:{pool}")
         return self._sold_out.holds(pool, stock, clock.monotonic_ms())
 
-    def _awaits_answer(self, buyer: str) -> bool:
-        return any(viewer.awaits_answer for viewer in self.room.viewers_of(buyer))
-
-    def _tell_overtaking(self, mail: Mail, batch: list[Waiting]) -> None:
-        due, self._carried = self._carried, []
-        if self._overtaking:
-            news, self._overtaking = self._overtaking, []
-            asked = {request.buyer for _, _, request in batch}
-            for one in news:
-                (due if one[0] in asked or not self._queue else self._carried).append(one)
-        for buyer, state in due:
+    def _tell_overtaking(self, mail: Mail) -> None:
+        news, self._overtaking = self._overtaking, []
+        for buyer, state in news:
             self._tell(mail, buyer, state)
 
     def _tell(self, mail: Mail, buyer: str, state: ClaimState) -> None:

@@ -139,11 +139,6 @@ class Viewer(asyncio.Protocol):
         """Neither side has begun to close."""
         return not self._flags & (_CLOSING | _LOST)
 
-    @property
-    def awaits_answer(self) -> bool:
-        """A command with a ref is not answered yet."""
-        return self._in_flight > 0
-
     # --- Reading --------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:

@@ -121,6 +121,9 @@ class Sender:
         """Once everything that is to be done now. Raises RecordsUnavailable."""
         async with acquire(self.pool) as conn:
             await self._settle(conn)
+            if clock.monotonic_ms() < self._forget_due and not await webhooks.has_work(conn):
+                self._behind = False
+                return
             self._behind = await webhooks.make_messages(conn, OUTBOX_ROWS) == OUTBOX_ROWS
             await self._at_times(conn)
             for delivery in await self._due(conn):

@@ -174,6 +174,11 @@ async def resend(conn: Connection, endpoint_id: int, delivery_id: int | None) ->
 # --- Messages ---------------------------------------------------------------------------------
 
 
+async def has_work(conn: Connection) -> bool:
+    """Whether there is an endpoint, or anything left to be told."""
+    return bool(await conn.fetchval(_SQL["has_work"]))
+
+
 async def make_messages(conn: Connection, rows: int) -> int:
     """Turn the oldest rows of the outbox into messages and deliveries; how many rows.
 

@@ -115,6 +115,7 @@ SELECT (SELECT count(*) FROM gives WHERE applied_at IS NULL) AS gives,
        (SELECT count(*) FROM order_moves WHERE told_at IS NULL) AS moves,
        (SELECT count(*) FROM stock_requests WHERE status = 'pending') AS requests,
        (SELECT count(*) FROM sales WHERE revision > applied_revision) AS projections,
+       (SELECT count(*) FROM sales WHERE status NOT IN ('draft', 'closed')) AS selling,
        (SELECT count(*) FROM stock_epochs WHERE halted_by <> '') AS halted,
        (SELECT count(*) FROM payments WHERE status IN ('retake_pending', 'refund_requested'))
            AS payments,

@@ -17,7 +17,7 @@ from server.hub.receipts import Receipts
 from server.hub.redo import Claims, Redo
 from server.hub.room import Room
 from server.hub.viewer import Viewer
-from server.protocol.messages import Accepted, ClaimState, OrderEvent
+from server.protocol.messages import Accepted, ClaimState
 from server.store.types import ClaimAnswer, ClaimBatchAnswer, ClaimRequest, PoolLevel
 from tests.hub_fakes import FakeRoom, FakeViewer
 
@@ -270,56 +270,6 @@ async def test_price_when_it_changed_then_the_refusal_tells_the_new_one() -> Non
     await desk.settled()
     assert viewer.refused == [(1, "price_changed")]
     assert viewer.details == [{"price": 990, "price_version": 1}]
-
-
-async def test_confirmation_when_the_buyer_awaits_another_answer_then_both_come_in_one_write() -> (
-    None
-):
-    desk = Desk()
-    viewer, other = desk.viewer("u1"), desk.viewer("u2")
-    first, strangers = desk.claim(viewer, 1), desk.claim(other, 2)
-    await desk.settled()
-    desk.stock.gate.clear()
-    desk.claim(viewer, 3)
-    viewer.awaits_answer = True
-    await asyncio.sleep(0)
-    desk.confirm(first)
-    desk.confirm(strangers)
-    assert (viewer.orders, other.orders) == ([], ["confirmed"])
-    desk.stock.gate.set()
-    await desk.settled()
-    assert viewer.claims == [(1, "held"), (3, "held")]
-    assert viewer.orders == ["confirmed"]
-    assert viewer.writes == 2
-
-
-@pytest.mark.parametrize(
-    ("ahead", "told"),
-    [
-        (1, [Accepted, Accepted, OrderEvent]),
-        (2, [Accepted, OrderEvent, Accepted]),
-        (3, [Accepted, OrderEvent, Accepted]),
-    ],
-)
-async def test_confirmation_when_the_other_answer_is_far_then_it_waits_for_two_batches_at_most(
-    ahead: int, told: list[type], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(claims, "CLAIM_BATCH_MAX", 1)
-    desk = Desk()
-    viewer, other = desk.viewer("u1"), desk.viewer("u2")
-    first = desk.claim(viewer, 1)
-    await desk.settled()
-    desk.stock.gate.clear()
-    for ref in range(2, 2 + ahead):  # batches of their own, before the viewer's
-        desk.claim(other, ref)
-    desk.claim(viewer, 9)
-    viewer.awaits_answer = True
-    await asyncio.sleep(0)
-    desk.confirm(first)
-    desk.stock.gate.set()
-    await desk.settled()
-    assert [type(message) for message in viewer.sent] == told
-    assert viewer.writes == (2 if ahead == 1 else 3)
 
 
 # --- Lost answers -----------------------------------------------------------------------------

@@ -56,6 +56,11 @@ RETURNING d.delivery_id
 SELECT e.removed_at IS NULL FROM webhook_deliveries d JOIN webhook_endpoints e USING (endpoint_id)
 WHERE e.show_id = $1 AND d.endpoint_id = $2 AND d.delivery_id = $3
 
+-- name: has_work
+-- Whether anybody is to be told anything, now or later. Asked all the time, so it must be cheap.
+SELECT EXISTS (SELECT FROM outbox) OR EXISTS (
+    SELECT FROM webhook_endpoints WHERE removed_at IS NULL)
+
 -- --- Messages --------------------------------------------------------------------------------
 
 -- name: make_messages
