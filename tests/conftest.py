@@ -52,6 +52,15 @@ QUICK_POSTGRES = {
 ValkeyFactory = Callable[..., Awaitable[ValkeyServer]]
 
 
+# What takes longest runs first, so that no process is left alone with it in the end.
+LONGEST = ("simulation", "faults", "e2e", "guards")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {folder: place for place, folder in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.parent.name, len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def servers_directory() -> Iterator[Path]:
     """A short directory for sockets and data of the tests' servers."""

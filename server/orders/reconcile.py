@@ -15,7 +15,8 @@ The steps, and what each is for:
     3  bump          the books' epoch rises, in a transaction that waits for all that hold it. From
                      here on no worker, frozen or not, can enter a take of an older epoch: what the
                      books have of those is final
-    4  evidence      hubs hand in the claims they were told are held, and receipts of buyers
+    4  evidence      hubs hand in the claims they were told are held, and receipts of buyers; who
+                     comes after the waiting is told that it is too late
     5  recover       what the stream or the evidence has and the books do not have is entered into
                      the books under the new epoch (orders/recovery.py). What does not fit ends as
                      released_by_incident; a sale that is over gives its units back
@@ -221,6 +222,7 @@ class _Reconciliation:
         )
         report.epoch = bump.epoch
         report.ms_evidence = await _timed(self._await_evidence(began, seen))
+        await self._stop_gathering()
         recovered = await self._recover(bump)
         rebuild = Rebuild(tools.scripts, self._show_id, self._id, bump.epoch)
         report.ms_write = await _timed(self._write(rebuild, bump, phase))
@@ -273,6 +275,11 @@ class _Reconciliation:
             return False
         async with books.snapshot(self._tools.pool, self._show_id, self._report.epoch) as snapshot:
             return any(sale.status in _RUNNING for sale in await snapshot.sales())
+
+    async def _stop_gathering(self) -> None:
+        """Who hands in more is told that it is too late, and the buyer's receipt counts."""
+        if not await gate.stop_gathering(self._tools.scripts, self._show_id, self._id):
+            raise Superseded(f"another rebuild has {self._show_id}")
 
     async def _recover(self, bump: Bump) -> Recovered:
         report, began = self._report, clock.monotonic_ms()

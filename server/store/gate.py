@@ -50,3 +50,11 @@ async def close_for_rebuilding(
     names = [keys.meta(show_id), keys.bus_channel(show_id)]
     seen = "" if epoch is None else epoch
     return bool(await scripts.run("close_gate", names, (rebuild, seen)))
+
+
+async def stop_gathering(scripts: Scripts, show_id: str, rebuild: str) -> bool:
+    """Take no more evidence for this rebuild; idempotent. False: another one has the show.
+
+    Raises StoreUnavailable (effect unknown).
+    """
+    return bool(await scripts.run("stop_gathering", [keys.meta(show_id)], (rebuild,)))

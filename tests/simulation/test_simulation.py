@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,18 @@ def test_simulation_when_anything_fails_at_any_time_then_every_invariant_holds(
 ) -> None:
     processes = min(os.cpu_count() or 1, 4)
     each = -(-seed_count // processes)
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.simulation.seeds", simulation_database(n + 1),
-             str(n), str(each), str(processes)],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for n in range(processes)
-    ]  # fmt: skip
+    databases = [simulation_database(n + 1) for n in range(processes)]
+
+    def simulate(number: int) -> subprocess.CompletedProcess[str]:
+        where = (databases[number], str(number), str(each), str(processes))
+        command = [sys.executable, "-m", "tests.simulation.seeds", *where]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
     told: list[dict[str, Any]] = []
-    for process in running:
-        out, err = process.communicate()
-        assert process.returncode == 0, err
-        told += map(json.loads, out.splitlines())
+    with ThreadPoolExecutor(processes) as threads:  # each reads its process, or that would wait
+        for done in threads.map(simulate, range(processes)):
+            assert done.returncode == 0, done.stderr
+            told += map(json.loads, done.stdout.splitlines())
     failed = [report for report in told if report["failures"]]
     assert not failed, "\n\n".join(map(_told, failed[:SHOWN])) + f"\n{len(failed)} seeds failed"
     assert len(told) >= seed_count

@@ -10,9 +10,7 @@
 -- Errors  CORRUPT, WRONGTYPE; nothing was written.
 --
 -- The gate was closed by this rebuild before, so nobody adds to what is forgotten here. What the
--- room has (events, chat, likes) stays. rev goes, so that the show's row is applied again;
--- gathering goes, because evidence that comes now would be left for the next rebuild, which would
--- revive claims that were told their end meanwhile.
+-- room has (events, chat, likes) stays. rev goes, so that the show's row is applied again.
 
 -- include: _values
 -- include: _gate
@@ -36,7 +34,7 @@ if meta[2] ~= 'rebuilding' or meta[3] ~= rebuild then return 0 end
 if whole(meta[1], 'stock epoch', 0) >= epoch then return 0 end
 
 redis.call('HSET', META, 'epoch', epoch, 'run', run_id())
-redis.call('HDEL', META, 'rev', 'gathering')
+redis.call('HDEL', META, 'rev')
 redis.call('HSETNX', META, 'phase', ARGV[4])
 redis.call('UNLINK', KEYS[2], ORDERS, KEYS[4], KEYS[5], KEYS[6], unpack(KEYS, POOLS_FROM))
 redis.call('XGROUP', 'CREATE', ORDERS, ARGV[3], '0', 'MKSTREAM')
