@@ -53,10 +53,6 @@ class SimConnection:
     async def executemany(self, sql: str, args: Sequence[Sequence[Any]]) -> None:
         await self._send(sql, lambda raw: raw.executemany(sql, args))
 
-    async def copy_records_to_table(self, table: str, **options: Any) -> str:
-        status: str = await self._send("COPY", lambda r: r.copy_records_to_table(table, **options))
-        return status
-
     async def cursor(self, sql: str, *args: Any) -> "SimCursor":
         return SimCursor(await self.fetch(sql, *args))
 

@@ -29,6 +29,18 @@ SELECT buyer, units FROM pool_buyers WHERE pool_id = $1 AND buyer = ANY($2::text
 SELECT ARRAY(SELECT nextval('orders_order_id_seq') FROM generate_series(1, $1::int)) AS ids,
        date_trunc('milliseconds', clock_timestamp()) AS at
 
+-- name: insert_orders
+-- $1 show, $2 epoch, $3 moment, $4.. id, pool, buyer, claim, quantity, price, price version, seq,
+-- pay by.
+INSERT INTO orders (order_id, show_id, epoch, confirmed_at, pool_id, buyer, claim_id, quantity,
+                    price, price_version, seq, pay_by)
+OVERRIDING SYSTEM VALUE
+SELECT t.id, $1, $2, $3, t.pool, t.buyer, t.claim, t.quantity, t.price, t.price_version, t.seq,
+       t.pay_by
+FROM unnest($4::bigint[], $5::bigint[], $6::text[], $7::uuid[], $8::int[], $9::bigint[], $10::int[],
+            $11::bigint[], $12::timestamptz[])
+     AS t (id, pool, buyer, claim, quantity, price, price_version, seq, pay_by)
+
 -- name: insert_buyers
 -- $1 pools, $2 buyers, $3 units of each, who had none of the pool before. Without ON CONFLICT, which
 -- costs twice as much: whoever writes here holds the pool's row.
