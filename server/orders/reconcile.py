@@ -74,7 +74,8 @@ from server.records.sales import SaleRow
 from server.store import gate, keys, packing
 from server.store.evidence import Evidence, hold_of
 from server.store.gate import Vitals
-from server.store.rebuild import PoolStock, Rebuild, Superseded, surviving_entries
+from server.store.order_stream import surviving_entries
+from server.store.rebuild import PoolStock, Rebuild, Superseded
 from server.store.room import RoomStore
 from server.store.types import Confirmation
 

@@ -11,17 +11,18 @@ from typing import Any, Final
 
 from server.store import keys, packing
 from server.store.client import command
+from server.store.order_stream import surviving_entries
 from server.store.scripts import Scripts
-from server.store.types import AuditCut, OrderEntry, PoolCut
+from server.store.types import AuditCut, PoolCut
 
-_ENTRIES_AT_ONCE: Final = 16  # of up to 512 takes each
 _FIELDS_AT_ONCE: Final = 1_000
 
 
 async def read_cut(scripts: Scripts, show_id: str, pool_ids: Sequence[int]) -> AuditCut | None:
     """Every pool that Redis knows of, and those of `pool_ids` that exist; None when Redis does
     not know the show. Raises StoreUnavailable."""
-    pending = [entry async for entry in _entries(scripts, show_id)]
+    portions = [entries async for entries in surviving_entries(scripts, show_id)]
+    pending = [entry for entries in portions for entry in entries]
     last = pending[-1].entry_id if pending else "0-0"
     reply: Any = b"more"
     while reply == b"more":
@@ -46,18 +47,6 @@ async def read_cut(scripts: Scripts, show_id: str, pool_ids: Sequence[int]) -> A
             async for field, value in scan_hash(scripts, keys.applied(show_id))
         },
     )
-
-
-async def _entries(scripts: Scripts, show_id: str) -> AsyncIterator[OrderEntry]:
-    """The order stream, oldest first."""
-    start: str | bytes = "-"
-    while True:
-        words = ("XRANGE", keys.orders(show_id), start, "+", "COUNT", _ENTRIES_AT_ONCE)
-        for entry_id, fields in (rows := await command(scripts.client, *words)):
-            yield packing.unpack_order_entry(entry_id, fields)
-        if len(rows) < _ENTRIES_AT_ONCE:
-            return
-        start = b"(" + rows[-1][0]
 
 
 async def _known_pools(scripts: Scripts, show_id: str) -> list[int]:

@@ -6,7 +6,7 @@ are never trimmed by length. One consumer at a time holds the show's lease:
 it takes over what was read and never acknowledged, then reads new entries.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -14,12 +14,13 @@ import redis.asyncio as aioredis
 from redis.exceptions import ResponseError
 
 from server.store import keys
-from server.store.client import RedisClients, redis_errors
+from server.store.client import RedisClients, command, redis_errors
 from server.store.packing import unpack_order_entry
 from server.store.scripts import Scripts
 from server.store.types import OrderEntry, Reclaimed, StreamLost
 
 _AUTOCLAIM_COUNT: Final = 100
+_ENTRIES_AT_ONCE: Final = 16  # of up to CLAIM_BATCH_MAX takes each
 
 
 @contextmanager
@@ -92,6 +93,18 @@ class OrderStream:
         """Entries not yet settled (each is the takes of one script call)."""
         with redis_errors():
             return int(await self._commands.xlen(self._key))
+
+
+async def surviving_entries(scripts: Scripts, show_id: str) -> AsyncIterator[list[OrderEntry]]:
+    """Every entry of the order stream, oldest first, some at a time; also those being settled."""
+    key, start = keys.orders(show_id), "-"
+    while True:
+        words: tuple[Any, ...] = ("XRANGE", key, start, "+", "COUNT", _ENTRIES_AT_ONCE)
+        rows = await command(scripts.client, *words)
+        if not rows:
+            return
+        yield [unpack_order_entry(entry_id, fields) for entry_id, fields in rows]
+        start = b"(" + rows[-1][0]
 
 
 def _entries(rows: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> list[OrderEntry]:

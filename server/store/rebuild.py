@@ -4,19 +4,16 @@ Every script names the stock epoch it opens and the rebuild it belongs to, and d
 another rebuild has begun, Redis was restarted or its data are gone: `Superseded`.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from server.errors import LivesaleError
 from server.store import keys, packing
-from server.store.client import command
-from server.store.packing import unpack_order_entry
 from server.store.scripts import Scripts
 from server.store.stock import sale_terms
-from server.store.types import OrderEntry, SaleProjection
+from server.store.types import SaleProjection
 
-_ENTRIES_AT_ONCE: Final = 16  # of up to 512 takes each
 _PAIRS_AT_ONCE: Final = 1_000  # fields of a hash in one script
 
 Pair = tuple[bytes | str, bytes | int]
@@ -108,15 +105,3 @@ class Rebuild:
     def _check(self, done: int) -> None:
         if not done:
             raise Superseded(f"epoch {self._token[0]} of {self._show_id} was superseded")
-
-
-async def surviving_entries(scripts: Scripts, show_id: str) -> AsyncIterator[list[OrderEntry]]:
-    """Every entry of the order stream, oldest first, some at a time; also those being settled."""
-    key, start = keys.orders(show_id), "-"
-    while True:
-        words: tuple[Any, ...] = ("XRANGE", key, start, "+", "COUNT", _ENTRIES_AT_ONCE)
-        rows = await command(scripts.client, *words)
-        if not rows:
-            return
-        yield [unpack_order_entry(entry_id, fields) for entry_id, fields in rows]
-        start = b"(" + rows[-1][0]

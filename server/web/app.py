@@ -60,7 +60,7 @@ from server.web.watch import Watch
 
 log = structlog.get_logger()
 
-RECORDS_CONNECTIONS: Final = 4  # host API and health; viewers never touch PostgreSQL
+RECORDS_CONNECTIONS: Final = 4  # HTTP API, payments and health; sockets never touch PostgreSQL
 CLAIMS_SETTLE_SECONDS: Final = 1.0  # at a stop, for claims that are on their way to Redis
 DRAIN_SPREAD: Final = 0.8  # of the time of a drain, for telling the viewers one after the other
 HUB_STOP_SECONDS: Final = 1.0  # for likes and lines that are on their way to Redis
