@@ -9,7 +9,7 @@ Packages import downwards only (tests/unit/test_imports.py):
                           fan-out in one process | Redis | PostgreSQL | outside services
     protocol              the wire
     domain                pure rules
-    config clock errors limits telemetry   leaf modules
+    config clock errors limits memory telemetry   leaf modules
 """
 
 __version__ = "0.1.0"

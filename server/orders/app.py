@@ -16,6 +16,7 @@ from server.acts.projector import Projector
 from server.acts.timetable import Timetable
 from server.config import Settings
 from server.errors import Misconfigured
+from server.memory import keep_out_of_collection
 from server.orders.closer import Closer
 from server.orders.expirer import Expirer
 from server.orders.payer import Payer
@@ -32,6 +33,7 @@ from server.store.stock import Stock
 
 log = structlog.get_logger()
 
+YOUNG_OBJECTS: Final = 100_000  # before a garbage collection: several per claim of a batch
 CONNECTIONS: Final = 8  # to PostgreSQL
 STOP_SECONDS: Final = 5.0  # for the batches in hand; what is cut off then comes again
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -42,6 +44,7 @@ def run(settings: Settings) -> int:
 
     Raises Misconfigured, StoreUnavailable or RecordsUnavailable when it cannot start.
     """
+    keep_out_of_collection(YOUNG_OBJECTS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings))
     return 0

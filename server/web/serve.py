@@ -7,7 +7,6 @@ see whether it should stop. `WebServer` replaces these four and nothing else.
 
 import asyncio
 import contextlib
-import gc
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -19,6 +18,7 @@ import uvloop
 
 from server import limits
 from server.config import Settings
+from server.memory import keep_out_of_collection
 from server.telemetry import metrics
 from server.web.app import WebProcess, web_process
 from server.web.door import door_protocols
@@ -29,7 +29,7 @@ BACKLOG: Final = 4_096  # connections the kernel holds for us in a rush (somaxco
 KEEP_ALIVE_SECONDS: Final = 15
 DRAIN_SLACK_SECONDS: Final = 0.5  # for the drain's own steps, beside settings.drain_seconds
 HTTP_STOP_SECONDS: Final = 0.5  # for requests under way once viewers are gone
-GC_THRESHOLD: Final = 10_000  # young objects before a collection; cycles are rare here
+YOUNG_OBJECTS: Final = 10_000  # before a garbage collection; cycles are rare here
 LAG_PROBE_SECONDS: Final = 0.25  # a wake-up of an idle process costs it about 0.15 ms
 IDLE_SECONDS: Final = 0.5  # between two looks at the clock and at `should_exit`
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -51,7 +51,7 @@ def run(
     """
 
     def listening(url: str) -> None:
-        keep_out_of_collection()
+        keep_out_of_collection(YOUNG_OBJECTS)
         if on_listening is not None:
             on_listening(url)
 
@@ -72,13 +72,6 @@ async def serve(
         finally:
             watch.cancel()
     return 0
-
-
-def keep_out_of_collection() -> None:
-    """Leave everything made so far out of garbage collection, and collect less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 20)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

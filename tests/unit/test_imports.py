@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Lower number = lower layer. Packages on one layer never import each other.
 LAYERS = {
-    "errors": 0, "limits": 0, "clock": 0, "config": 0, "telemetry": 0,
+    "errors": 0, "limits": 0, "clock": 0, "memory": 0, "config": 0, "telemetry": 0,
     "domain": 1,
     "protocol": 2,
     "hub": 3, "store": 3, "records": 3, "payments": 3, "webhooks": 3,

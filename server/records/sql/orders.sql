@@ -30,16 +30,14 @@ SELECT ARRAY(SELECT nextval('orders_order_id_seq') FROM generate_series(1, $1::i
        date_trunc('milliseconds', clock_timestamp()) AS at
 
 -- name: insert_orders
--- $1 show, $2 epoch, $3 moment, $4.. id, pool, buyer, claim, quantity, price, price version, seq,
--- pay by.
-INSERT INTO orders (order_id, show_id, epoch, confirmed_at, pool_id, buyer, claim_id, quantity,
-                    price, price_version, seq, pay_by)
+-- $1 show, $2 epoch, $3 moment, $4 pool, $5 price, $6 price version, $7 pay by, $8.. id, seq, buyer,
+-- claim, quantity.
+INSERT INTO orders (order_id, show_id, epoch, confirmed_at, pool_id, price, price_version, pay_by,
+                    seq, buyer, claim_id, quantity)
 OVERRIDING SYSTEM VALUE
-SELECT t.id, $1, $2, $3, t.pool, t.buyer, t.claim, t.quantity, t.price, t.price_version, t.seq,
-       t.pay_by
-FROM unnest($4::bigint[], $5::bigint[], $6::text[], $7::uuid[], $8::int[], $9::bigint[], $10::int[],
-            $11::bigint[], $12::timestamptz[])
-     AS t (id, pool, buyer, claim, quantity, price, price_version, seq, pay_by)
+SELECT t.id, $1, $2, $3, $4, $5, $6, $7, t.seq, t.buyer, t.claim, t.quantity
+FROM unnest($8::bigint[], $9::bigint[], $10::text[], $11::uuid[], $12::int[])
+     AS t (id, seq, buyer, claim, quantity)
 
 -- name: insert_buyers
 -- $1 pools, $2 buyers, $3 units of each, who had none of the pool before. Without ON CONFLICT, which
