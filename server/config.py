@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         le=limits.TICK_MS_MAX,
         description="Flush interval of a room, ms",
     )
+    io_uring: bool = Field(
+        True, description="Write to viewers through io_uring where the kernel allows it"
+    )
     viewers_max: int = Field(18_000, ge=1, description="Viewers one web process admits, then 503")
     viewers_per_address_max: int = Field(
         2_000, ge=1, description="Viewers from one address (carrier NAT shares addresses), then 503"

@@ -28,6 +28,17 @@ class FakeViewer:
         self.sent += messages
         self.writes += 1
 
+    is_writable = False
+
+    def frame_of(self, messages: Any) -> Any:
+        return messages
+
+    def send_frame(self, messages: Any) -> None:
+        self.send(*messages)
+
+    def answered(self, messages: Any) -> None:
+        pass
+
     def refuse(self, ref: int | None, name: str, **details: Any) -> None:
         self.refused.append((ref, name))
         self.details.append(details)

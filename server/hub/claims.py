@@ -20,6 +20,7 @@ import structlog
 
 from server import clock
 from server.errors import ERRORS, ERRORS_BY_CODE, StoreUnavailable
+from server.hub.direct import write_each
 from server.hub.holds import Holds
 from server.hub.proofs import Proofs
 from server.hub.receipts import Receipts
@@ -145,9 +146,19 @@ class Mail:
             messages.append(message)
 
     def send(self) -> None:
-        """Write them."""
+        """Write them, all at once to those who can take it."""
+        viewers: list[Viewer] = []
+        frames: list[bytes] = []
         for viewer, messages in self._messages.items():
-            viewer.send(*messages)
+            frame = viewer.frame_of(messages)
+            if viewer.is_writable:
+                viewers.append(viewer)
+                frames.append(frame)
+            else:
+                viewer.send_frame(frame)
+        write_each(viewers, frames)
+        for viewer, messages in self._messages.items():
+            viewer.answered(messages)
 
 
 class ClaimBatcher:

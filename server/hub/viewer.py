@@ -12,11 +12,12 @@ does not read (server/hub/phases.py); its own replies are not, up to WRITE_BUFFE
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from server import clock, limits
 from server.errors import CLOSES
-from server.hub.direct import NO_SOCKET, Sender, sender_of, write_frame
+from server.hub.direct import NO_SOCKET, fd_of, write_frame
 from server.hub.refusal import refusal
 from server.hub.wheel import NOWHERE
 from server.protocol import frames
@@ -47,7 +48,7 @@ _STOPPED: Final = _NOT_READING | _CLOSING | _LOST
 _FIRST_BYE_CODE: Final = 1012  # from here on the close is ours to explain
 
 _TURN: Final = range(limits.MESSAGES_PER_TURN_MAX)
-_ANSWERS: Final = (Accepted, RefusedReply)
+_ANSWERS: Final = frozenset((Accepted, RefusedReply))
 _CLOSES_BY_CODE: Final = {row.code: row for row in CLOSES.values()}
 _TICK_NUMBER_MASK: Final = 0xFFFF_FFFF
 
@@ -73,12 +74,12 @@ class Viewer(asyncio.Protocol):
         "budget",
         "codec",
         "expires_at_ms",
+        "fd",
         "group",
         "name",
         "resume",
         "role",
         "room",
-        "sender",
         "transport",
         "user",
         "wheel_slot",
@@ -97,7 +98,7 @@ class Viewer(asyncio.Protocol):
         self.address = address
         self.resume = resume
         self.transport: asyncio.Transport
-        self.sender: Sender = NO_SOCKET  # where frames are written past the transport
+        self.fd = NO_SOCKET  # where frames are written past the transport
         self.group: PhaseGroup | None = None
         self.user: str | None = None
         self.name = ""
@@ -121,7 +122,7 @@ class Viewer(asyncio.Protocol):
         """Take over the transport; called by the door right after `transport.set_protocol`."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=0)
-        self.sender = sender_of(transport)
+        self.fd = fd_of(transport)
         sock = transport.get_extra_info("socket")
         if _NOTSENT_LOWAT is not None and sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
@@ -320,9 +321,18 @@ class Viewer(asyncio.Protocol):
 
         An Accepted or RefusedReply ends one command in flight, unless `is_answer` is False.
         """
-        self.send_frame(b"".join(map(self.codec.frame, messages)))
-        if is_answer and self._in_flight:
-            answers = sum(isinstance(message, _ANSWERS) for message in messages)
+        self.send_frame(self.frame_of(messages))
+        if is_answer:
+            self.answered(messages)
+
+    def frame_of(self, messages: Iterable[object]) -> bytes:
+        """The frames of `messages`, joined."""
+        return b"".join([self.codec.frame(message) for message in messages])
+
+    def answered(self, messages: Iterable[object]) -> None:
+        """Each Accepted or RefusedReply among `messages` ends one command in flight."""
+        if self._in_flight:
+            answers = len([message for message in messages if type(message) in _ANSWERS])
             self._in_flight = max(0, self._in_flight - answers)
             if self._flags & _BUSY and self._in_flight <= limits.COMMANDS_IN_FLIGHT_MAX // 2:
                 self._start_reading(_BUSY)
@@ -353,6 +363,11 @@ class Viewer(asyncio.Protocol):
             self.close(4408)
 
     # --- Keeping up -----------------------------------------------------------------------------
+
+    @property
+    def is_writable(self) -> bool:
+        """Open, with an empty write buffer: frames may go past the transport."""
+        return not self._flags & (_PAUSED | _CLOSING | _LOST)
 
     @property
     def is_paused(self) -> bool:
@@ -479,7 +494,7 @@ class Viewer(asyncio.Protocol):
             return
         self._flags |= _LOST
         self._inbox = None
-        self.sender.detach()
+        self.fd = NO_SOCKET
         self.room.leave(self)
         self.room.hub.on_lost(self)
 

@@ -18,6 +18,7 @@ import uvloop
 
 from server import limits
 from server.config import Settings
+from server.hub.direct import use_io_uring
 from server.memory import keep_out_of_collection
 from server.telemetry import metrics
 from server.web.app import WebProcess, web_process
@@ -125,12 +126,13 @@ class WebServer(uvicorn.Server):
         self._stopping: asyncio.Future[None] | None = None
         self._drain_seconds = settings.drain_seconds
         self._on_listening = on_listening
+        self._io_uring = use_io_uring(settings.io_uring)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say where."""
         await super().startup(sockets)
         url = url_of(self.servers[0].sockets[0])
-        log.info("listening", http=url)
+        log.info("listening", http=url, io_uring=self._io_uring)
         if self._on_listening is not None:
             self._on_listening(url)
 
