@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from server.config import Settings
 from server.web.admission import Admission
 from server.web.door import HAND_OVER
+from server.web.handshake import read_usual, response
 from server.web.serve import WebServer, listening_socket
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -36,8 +37,8 @@ class EchoViewer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
 
-    def start(self, early: bytes) -> None:
-        self.transport.write(b"HELLO:")
+    def start(self, early: bytes, response: bytes = b"") -> None:
+        self.transport.write(response + b"HELLO:")
         self._stage.early.append(len(early))
         self.data_received(early)
 
@@ -56,6 +57,7 @@ class DoorStage:
         self.admission = Admission(self.settings)
         self.early: list[int] = []
         self.outcomes: list[str] = []
+        self.ushered = 0
         self.entered = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
@@ -104,11 +106,23 @@ class DoorStage:
         taken = websocket.scope["extensions"][HAND_OVER](viewer)
         self.outcomes.append("taken" if taken else "gone")
 
+    def _usher(
+        self, target: bytes, headers: list[tuple[bytes, bytes]], address: str
+    ) -> tuple[EchoViewer, bytes] | None:
+        """Lets everybody into /ws/usual at once."""
+        asked = read_usual(target, headers)
+        if asked is None or asked.show_id != "usual":
+            return None
+        self.ushered += 1
+        return EchoViewer(self, address), response(asked, None)
+
     async def main(self, ready: Callable[[], None]) -> None:
         async def drain(seconds: float) -> None:
             self.admission.draining = True
 
-        process = SimpleNamespace(app=self.app(), admission=self.admission, drain=drain)
+        process = SimpleNamespace(
+            app=self.app(), usher=self._usher, admission=self.admission, drain=drain
+        )
         self.loop = asyncio.get_running_loop()
 
         def listening(url: str) -> None:

@@ -136,11 +136,16 @@ class Hub:
 
     # --- Rooms ----------------------------------------------------------------------------------
 
-    async def room(self, show_id: str) -> Room | None:
-        """The room of a show, loaded if need be. None: no such show. Raises StoreUnavailable."""
+    def open_room(self, show_id: str) -> Room | None:
+        """The room of a show if it is open here already."""
         room = self.rooms.get(show_id)
         if room is not None:
             room.empty_since = self.loop.time()  # somebody is about to join
+        return room
+
+    async def room(self, show_id: str) -> Room | None:
+        """The room of a show, loaded if need be. None: no such show. Raises StoreUnavailable."""
+        if room := self.open_room(show_id):
             return room
         if not _SHOW_ID.fullmatch(show_id):
             return None

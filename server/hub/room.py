@@ -159,15 +159,15 @@ class Room:
 
     # --- Viewers --------------------------------------------------------------------------------
 
-    def join(self, viewer: Viewer) -> None:
-        """Welcome `viewer` and show it everything from there on."""
+    def join(self, viewer: Viewer, before: bytes = b"") -> None:
+        """Welcome `viewer`, behind the bytes `before`, and show it everything from there on."""
         frame, position = self._welcome(viewer.codec, viewer.resume)
         group = self._group_for(viewer.codec)
         group.add(viewer, position)
         viewer.group = group
         self.viewers += 1
         self.hub.on_joined(viewer)
-        viewer.send_frame(frame)
+        viewer.send_frame(before + frame)
         if position != self.board.position:
             self.wake(group)
 

@@ -31,9 +31,13 @@ class Crew:
         self._turn = asyncio.Lock()
         self._not_before_ms = 0.0
 
+    def knows(self, show_id: str) -> bool:
+        """Is the host of `show_id` known, or is it too early to ask again?"""
+        return show_id in self._hosts or clock.monotonic_ms() < self._not_before_ms
+
     async def ensure(self, show_id: str) -> None:
         """Know the host of `show_id` if PostgreSQL tells in time."""
-        if show_id in self._hosts or clock.monotonic_ms() < self._not_before_ms:
+        if self.knows(show_id):
             return
         try:
             async with asyncio.timeout(READ_SECONDS), self._turn:

@@ -1,12 +1,14 @@
 """The door: how a connection comes in, and how a viewer's transport leaves ASGI.
 
-Three parts, in the order a viewer meets them:
+Four parts, in the order a viewer meets them:
 
 1. `DoorHttpProtocol` reads request heads under our bounds (deadline, size, count) and decides at
    the upgrade, before any task is made, whether the process takes one more viewer.
-2. `DoorWebSocketProtocol` runs the Starlette endpoint (server/web/watch.py) for the handshake
-   only. Bytes that come before the hand-over are kept unparsed.
-3. Its `hand_over`, which the endpoint finds in `scope["extensions"]`, gives transport and early
+2. The `Usher` (Watch.usher) lets in who comes in the usual way to a room that is open: answer,
+   welcome and hand-over happen there and then, in one write.
+3. For all others `DoorWebSocketProtocol` runs the Starlette endpoint (server/web/watch.py) for the
+   handshake only. Bytes that come before the hand-over are kept unparsed.
+4. Its `hand_over`, which the endpoint finds in `scope["extensions"]`, gives transport and early
    bytes to the hub's own protocol (server/hub/viewer.py); uvicorn never sees that viewer again.
 
 This file leans on uvicorn's internals (tests/integration/test_door_contract.py names each one);
@@ -54,6 +56,28 @@ def raw_response(status: int, *, retry_after: int | None = None) -> bytes:
     return b"%b%bcontent-length: %d\r\n\r\n%b" % (head, extra, len(body), body)
 
 
+class HandedOver(Protocol):
+    """What takes a transport over: server/hub/viewer.py, an asyncio.Protocol with a `start`."""
+
+    def connection_made(self, transport: asyncio.BaseTransport, /) -> None: ...
+
+    def start(self, early: bytes, response: bytes = b"", /) -> None:
+        """The connection is yours; `early` came before that, and `response` is still to be sent."""
+
+
+class Usher(Protocol):
+    """Lets viewers in without ASGI."""
+
+    def __call__(
+        self, target: bytes, headers: list[tuple[bytes, bytes]], address: str, /
+    ) -> tuple[HandedOver, bytes] | None:
+        """A viewer and the answer to its GET over HTTP/1.1; None: ask the endpoint."""
+
+
+def nobody_in(target: bytes, headers: list[tuple[bytes, bytes]], address: str) -> None:
+    """The usher of a door without one: the endpoint sees to everybody."""
+
+
 class DoorHttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with deadlines and caps; see the module docstring.
 
@@ -61,6 +85,7 @@ class DoorHttpProtocol(HttpToolsProtocol):
     """
 
     admission: Admission  # set on a subclass by `door_protocols`
+    usher: Usher
 
     def __init__(
         self,
@@ -197,25 +222,59 @@ class DoorHttpProtocol(HttpToolsProtocol):
         """Make the connection a viewer's, or refuse it. `early`: bytes behind the head."""
         self._cancel_deadline()
         self._cancel_stalled()
-        handshake = self._handshake()
-        if handshake is None:
-            self._refuse(400)
-            return
         address = self._address()
         reason = self.admission.admit(address)
         if reason:
             metrics.handshakes.add(reason)
             self._refuse(503, retry_after=retry_after_s(reason))
-            return
+        elif shown_in := self._shown_in(address):
+            self._hand_over(*shown_in, early)
+        elif handshake := self._handshake():
+            self._ask_endpoint(handshake, address, early)
+        else:
+            self.admission.release(address)
+            self._refuse(400)
+
+    def _shown_in(self, address: str) -> tuple[HandedOver, bytes] | None:
+        """The usher's answer; it is not asked about requests of another kind."""
+        if self._owes_an_answer() or self.scope["method"] != "GET":
+            return None
+        if self.parser.get_http_version() != "1.1":
+            return None
+        return self.usher(self.url, self.headers, address)
+
+    def _owes_an_answer(self) -> bool:
+        """To an earlier request on this connection. An answer that the client has not taken yet
+        counts: the viewer would be given a transport that is full and has said so already."""
+        return self._is_answering() or self.transport.get_write_buffer_size() > 0
+
+    def _leave(self) -> None:
+        """Another protocol has the transport now."""
         self.connections.discard(self)
+        self.parser = None  # type: ignore[assignment]  # breaks the reference cycle with the parser
+
+    def _hand_over(self, viewer: HandedOver, response: bytes, early: bytes) -> None:
+        transport = self.transport
+        transport.set_protocol(cast(asyncio.BaseProtocol, viewer))
+        self._leave()
+        try:
+            viewer.connection_made(transport)
+            viewer.start(early, response)
+        except Exception:
+            log.exception("handshake_failed")
+            transport.abort()  # the viewer could not begin
+        else:
+            metrics.handshakes.add("accepted")
+
+    def _ask_endpoint(self, handshake: Request, address: str, early: bytes) -> None:
         protocol = self.ws_protocol_class(  # type: ignore[call-arg, misc]
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
         assert isinstance(protocol, DoorWebSocketProtocol)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
+        self._leave()
         protocol.begin(handshake, address, early)
-        self.parser = None  # type: ignore[assignment]  # breaks the reference cycle with the parser
 
     def _address(self) -> str:
         client = self.scope["client"]
@@ -226,10 +285,10 @@ class DoorHttpProtocol(HttpToolsProtocol):
         set of bounds (websockets' own would leave a header above 8 KiB without any answer).
 
         None when it cannot be one: it has a body (RFC 6455 section 4.1), stands behind a request
-        that is not answered yet, or is not text that websockets could have read.
+        whose answer the client does not have yet, or is not text that websockets could have read.
         """
         has_body = any(n in (b"content-length", b"transfer-encoding") for n, _ in self.headers)
-        if has_body or self._is_answering():
+        if has_body or self._owes_an_answer():
             return None
         headers = Headers()
         try:
@@ -240,15 +299,6 @@ class DoorHttpProtocol(HttpToolsProtocol):
             return None
         version = self.parser.get_http_version()
         return Request(path, headers, self.scope["method"], f"HTTP/{version}")
-
-
-class HandedOver(Protocol):
-    """What takes a transport over: server/hub/viewer.py, an asyncio.Protocol with a `start`."""
-
-    def connection_made(self, transport: asyncio.BaseTransport, /) -> None: ...
-
-    def start(self, early: bytes, /) -> None:
-        """The connection is yours; `early` came before that."""
 
 
 class DoorWebSocketProtocol(WebSocketsSansIOProtocol):
@@ -334,11 +384,11 @@ class DoorWebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 def door_protocols(
-    admission: Admission,
+    admission: Admission, usher: Usher = nobody_in
 ) -> tuple[type[DoorHttpProtocol], type[DoorWebSocketProtocol]]:
     """The two protocol classes for uvicorn's `http=` and `ws=`, bound to this process's caps."""
-    bound = {"admission": admission}
+    http = {"admission": admission, "usher": staticmethod(usher)}
     return (
-        type("BoundDoorHttpProtocol", (DoorHttpProtocol,), bound),
-        type("BoundDoorWebSocketProtocol", (DoorWebSocketProtocol,), bound),
+        type("BoundDoorHttpProtocol", (DoorHttpProtocol,), http),
+        type("BoundDoorWebSocketProtocol", (DoorWebSocketProtocol,), {"admission": admission}),
     )

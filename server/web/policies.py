@@ -51,9 +51,13 @@ class Policies:
         """The rules of `room` as last read; empty ones when they never were."""
         return self._rules.get(room.show_id) or _NO_RULES
 
+    def knows(self, room: Room) -> bool:
+        """Were the rules of `room` read?"""
+        return room.show_id in self._rules
+
     async def ensure(self, room: Room) -> None:
         """Read the rules of `room` unless they were. Raises StoreUnavailable."""
-        if room.show_id in self._rules:
+        if self.knows(room):
             return
         async with self._turn:  # a rush into a new room is one read
             if room.show_id not in self._rules:

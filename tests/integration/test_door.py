@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from server import limits
+from server.telemetry import metrics
 from server.web import door
 from tests.door_stage import (
     BIG_BYTES,
@@ -20,6 +21,9 @@ from tests.door_stage import (
     read_until,
     status_of,
 )
+
+# Who comes in the usual way is ushered in at once; the others go through the endpoint.
+BOTH_WAYS = pytest.mark.parametrize("path", ["/ws/demo", "/ws/usual"])
 
 
 @pytest.fixture
@@ -43,11 +47,12 @@ def wait_until_nobody_is_counted(stage: DoorStage) -> None:
 # --- The hand-over ----------------------------------------------------------------------------
 
 
+@BOTH_WAYS
 def test_upgrade_when_nothing_comes_early_then_the_viewer_has_the_transport(
-    stage: DoorStage,
+    stage: DoorStage, path: str
 ) -> None:
     with stage.connect() as client:
-        client.sendall(handshake())
+        client.sendall(handshake(path))
         answer = read_until(client, b"HELLO:")
         assert status_of(answer) == 101
         client.sendall(b"ping")
@@ -56,11 +61,12 @@ def test_upgrade_when_nothing_comes_early_then_the_viewer_has_the_transport(
     assert stage.early == [0]
 
 
+@BOTH_WAYS
 def test_upgrade_when_a_frame_is_in_the_segment_of_the_handshake_then_it_is_kept(
-    stage: DoorStage,
+    stage: DoorStage, path: str
 ) -> None:
     with stage.connect() as client:
-        client.sendall(handshake() + b"frame-behind")
+        client.sendall(handshake(path) + b"frame-behind")
         assert read_until(client, b"frame-behind").endswith(b"HELLO:frame-behind")
 
 
@@ -78,26 +84,50 @@ def test_upgrade_when_frames_come_in_pieces_while_the_endpoint_awaits_then_all_a
         assert read_until(client, b"more.").endswith(b"HELLO:\x81\x85half-a-frame-and more.")
 
 
-def test_upgrade_when_the_handshake_comes_byte_by_byte_then_it_works(stage: DoorStage) -> None:
+@BOTH_WAYS
+def test_upgrade_when_the_handshake_comes_byte_by_byte_then_it_works(
+    stage: DoorStage, path: str
+) -> None:
     with stage.connect() as client:
-        for byte in handshake() + b"tail":
+        for byte in handshake(path) + b"tail":
             client.sendall(bytes((byte,)))
         assert read_until(client, b"tail").endswith(b"HELLO:tail")
 
 
 @pytest.mark.parametrize("seed", range(12))
+@BOTH_WAYS
 def test_upgrade_when_the_bytes_are_cut_anywhere_then_all_arrive_once_and_in_order(
-    stage: DoorStage, seed: int
+    stage: DoorStage, seed: int, path: str
 ) -> None:
     chance = random.Random(seed)
-    sent = handshake() + bytes(chance.randrange(1, 256) for _ in range(300)) + b"END"
+    sent = handshake(path) + bytes(chance.randrange(1, 256) for _ in range(300)) + b"END"
     cuts = sorted(chance.sample(range(1, len(sent)), 8))
     with stage.connect() as client:
         for begin, end in itertools.pairwise([0, *cuts, len(sent)]):
             client.sendall(sent[begin:end])
             time.sleep(chance.choice((0, 0.002)))  # sometimes a segment of its own
         got = read_until(client, b"END")
-    assert got.endswith(b"HELLO:" + sent[len(handshake()) :])
+    assert got.endswith(b"HELLO:" + sent[len(handshake(path)) :])
+
+
+@pytest.mark.parametrize(
+    ("path", "header", "ushered"),
+    [
+        ("/ws/usual", "Cookie: a=b", 1),
+        ("/ws/usual", "Sec-WebSocket-Protocol: a,,b", 0),
+        ("/ws/usual", "Sec-WebSocket-Version: 8", 0),
+        ("/ws/usual?token=x", "Cookie: a=b", 0),
+        ("/ws/demo", "Cookie: a=b", 0),
+    ],
+)
+def test_upgrade_when_it_is_not_the_usual_one_then_the_endpoint_sees_to_it(
+    stage: DoorStage, path: str, header: str, ushered: int
+) -> None:
+    with stage.connect() as client:
+        client.sendall(handshake(path, header))
+        assert status_of(client.recv(65_536)) in (101, 400, 426)
+    wait_until_nobody_is_counted(stage)
+    assert stage.ushered == ushered
 
 
 def test_upgrade_when_too_much_comes_early_then_the_viewer_is_told_so(stage: DoorStage) -> None:
@@ -191,21 +221,22 @@ def test_handshake_when_a_header_is_larger_than_websockets_would_read_then_it_st
 # --- Caps -------------------------------------------------------------------------------------
 
 
-def test_upgrade_when_the_process_is_full_then_503_with_retry_after() -> None:
+@BOTH_WAYS
+def test_upgrade_when_the_process_is_full_then_503_with_retry_after(path: str) -> None:
     with door_stage(viewers_max=2) as stage:
         inside = [stage.connect() for _ in range(2)]
         for client in inside:
-            client.sendall(handshake())
+            client.sendall(handshake(path))
             read_until(client, b"HELLO:")
         with stage.connect() as late:
-            late.sendall(handshake())
+            late.sendall(handshake(path))
             answer = read_all(late)
         assert status_of(answer) == 503
         assert b"retry-after: " in answer
         inside.pop().close()
         wait_for_viewers(stage, 1)
         with stage.connect() as again:
-            again.sendall(handshake())
+            again.sendall(handshake(path))
             assert status_of(read_until(again, b"HELLO:")) == 101
         inside.pop().close()
 
@@ -231,12 +262,13 @@ def test_upgrade_when_one_address_has_too_many_then_only_that_one_is_refused() -
         wait_until_nobody_is_counted(stage)
 
 
-def test_upgrade_when_handshakes_come_too_fast_then_503() -> None:
+@BOTH_WAYS
+def test_upgrade_when_handshakes_come_too_fast_then_503(path: str) -> None:
     with door_stage(joins_per_second_max=1) as stage:
         answers = []
         for _ in range(3):
             with stage.connect() as client:
-                client.sendall(handshake())
+                client.sendall(handshake(path))
                 answers.append(status_of(client.recv(65_536)))
         assert answers[0] == 101
         assert 503 in answers
@@ -392,25 +424,49 @@ def test_requests_when_they_are_pipelined_then_all_are_answered(stage: DoorStage
         assert got.count(b"HTTP/1.1 200") == 5
 
 
+@BOTH_WAYS
 def test_upgrade_when_it_stands_behind_an_unanswered_request_then_it_is_refused(
-    stage: DoorStage,
+    stage: DoorStage, path: str
 ) -> None:
     stage.gate.clear()
     with stage.connect() as client:
         client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         assert stage.entered.wait(5)
-        client.sendall(handshake())
+        client.sendall(handshake(path))
         assert status_of(read_all(client)) == 400
     stage.gate.set()
     assert stage.admission.viewers == 0
 
 
-def test_upgrade_when_it_stands_behind_an_answered_request_then_it_works(stage: DoorStage) -> None:
+@BOTH_WAYS
+def test_upgrade_when_it_stands_behind_an_answered_request_then_it_works(
+    stage: DoorStage, path: str
+) -> None:
     with stage.connect() as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         read_until(client, b"127.0.0.1:0")
-        client.sendall(handshake())
+        client.sendall(handshake(path))
         assert status_of(read_until(client, b"HELLO:")) == 101
+
+
+@BOTH_WAYS
+def test_upgrade_when_an_earlier_answer_is_not_taken_yet_then_it_is_refused(
+    stage: DoorStage, path: str
+) -> None:
+    """The viewer would not learn that its transport is full, and its frames could come before the
+    rest of that answer."""
+    with stage.connect() as client:
+        client.sendall(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(1, socket.MSG_PEEK)  # it is answered, and most of that waits
+        refused = metrics.http_refused.count("400")
+        client.sendall(handshake(path))
+        wait_until(lambda: metrics.http_refused.count("400") > refused)
+        whole = read_all(client)
+    head, _, rest = whole.partition(b"\r\n\r\n")
+    assert status_of(head) == 200
+    assert rest[:BIG_BYTES] == b"x" * BIG_BYTES
+    assert status_of(rest[BIG_BYTES:]) == 400
+    wait_until_nobody_is_counted(stage)
 
 
 def test_connections_when_there_are_too_many_then_503_without_a_request(
@@ -444,8 +500,9 @@ def test_raw_response_when_made_then_it_is_whole() -> None:
     assert b"content-length: %d" % len(body) in head
 
 
+@BOTH_WAYS
 def test_viewers_when_they_come_and_go_then_nothing_of_the_door_is_left_for_the_collector(
-    stage: DoorStage,
+    stage: DoorStage, path: str
 ) -> None:
     left = ("ServerProtocol", "BoundDoorHttpProtocol", "BoundDoorWebSocketProtocol", "WebSocket")
 
@@ -459,7 +516,7 @@ def test_viewers_when_they_come_and_go_then_nothing_of_the_door_is_left_for_the_
         before = alive()
         for _ in range(20):
             with stage.connect() as client:
-                client.sendall(handshake())
+                client.sendall(handshake(path))
                 read_until(client, b"HELLO:")
         wait_until_nobody_is_counted(stage)
         assert alive() == before
