@@ -54,6 +54,7 @@ TICK_MS_MAX: Final = 1_000
 # --- Claims ----------------------------------------------------------------------------------
 CLAIM_BATCH_MAX: Final = 512  # claims in one script call (Lua's unpack has ~8,000 stack slots)
 CLAIM_QUEUE_MAX: Final = 20_000  # claims waiting in one hub for one show; above it busy
+REFUSALS_KEPT_MAX: Final = 50_000  # refused repeats a show remembers (~200 B each); the oldest go
 SOLD_OUT_CACHE_MS: Final = 200  # how long a hub may answer sold_out by itself
 HOLD_LOOKUP_AFTER_MS: Final = 2_000  # a hold unconfirmed for longer is looked up
 HOLD_LOOKUP_EVERY_MS: Final = 1_000
@@ -65,6 +66,7 @@ REPLICAS_ASKED_EVERY_MS: Final = 1_000  # how soon a replica that came or went i
 WORKER_BATCH_CLAIMS_MAX: Final = 4_096  # claims merged into one transaction
 WORKER_LEASE_MS: Final = 3_000  # a show's consumer; taken over when it lapses
 GIVE_BATCH_MAX: Final = 500
+SHOW_KEPT_DAYS: Final = 7  # after its end a show is given back to a Redis that lost it
 AUDIT_LATE_S: Final = 60  # committed work that nobody has done by then is a problem
 REDO_CLAIMS_MAX: Final = 100_000  # unsettled claims of one show that a hub can prove
 REBUILD_WAIT_MS: Final = 2_000  # for hubs to present holds; later ones come by their receipts
@@ -106,4 +108,6 @@ assert CHAT_CHARS_MAX * 4 + 256 < COMMAND_BYTES_MAX
 assert FRAMES_PER_SECOND_MAX < 0xFF  # a viewer counts them in one byte
 assert RESUME_EVENTS_MAX < HISTORY_EVENTS_MAX
 assert CLAIM_BATCH_MAX <= WORKER_BATCH_CLAIMS_MAX
+# What waits in two frozen hubs cannot be forgotten by the buyers who come again through a third.
+assert REFUSALS_KEPT_MAX > 2 * CLAIM_QUEUE_MAX
 assert CHAT_LINES_PER_TICK_MAX <= CHAT_PUBLISH_PER_TICK_MAX

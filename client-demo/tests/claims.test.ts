@@ -78,12 +78,20 @@ describe("a refusal", () => {
     },
   );
 
-  test.each(["sold_out", "sale_closed", "limit_reached"])(
-    "%s of a repeat comes from the script and decides",
-    (name) => {
-      expect(refused(claim({ attempt: 2 }), refusal(name)).phase).toBe("refused");
-    },
-  );
+  test.each([
+    "sold_out",
+    "out_of_stock",
+    "sale_not_open",
+    "sale_closed",
+    "show_not_live",
+    "show_paused",
+    "show_ended",
+    "limit_reached",
+    "price_changed",
+    "unknown_sale",
+  ])("%s of a repeat comes from the script and decides about every sending", (name) => {
+    expect(refused(claim({ attempt: 2 }), refusal(name)).phase).toBe("refused");
+  });
 
   test("never takes back an answer", () => {
     const held = answered(claim(), told("held"));

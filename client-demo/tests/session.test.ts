@@ -265,6 +265,21 @@ describe("buying", () => {
     expect(claims).toHaveLength(2);
   });
 
+  test("a refusal of an earlier sending is not the answer to the newest", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    room.session.buy(WISH);
+    const first = socket.last("claim");
+    signIn(room); // the token was renewed
+    const second = socket.last("claim");
+    expect(second).toMatchObject({ claim_id: first.claim_id, attempt: 1 });
+    socket.tell(refusal("sold_out", { ref: first.ref }));
+    expect(room.session.state.claims[0]?.phase).toBe("sending");
+    socket.tell(refusal("sold_out", { ref: second.ref }));
+    expect(room.session.state.claims[0]?.phase).toBe("refused");
+  });
+
   test("a hold without news is asked for", () => {
     const room = connect();
     goLive(room);

@@ -45,6 +45,8 @@ class Request(Protocol):
     def claim_id(self) -> bytes: ...
     @property
     def pool(self) -> int: ...
+    @property
+    def attempt(self) -> int: ...
 
 
 class Answer(Protocol):
@@ -150,15 +152,14 @@ class Mail:
         viewers: list[Viewer] = []
         frames: list[bytes] = []
         for viewer, messages in self._messages.items():
-            frame = viewer.frame_of(messages)
             if viewer.is_writable:
                 viewers.append(viewer)
-                frames.append(frame)
+                frames.append(viewer.frame_of(messages))
             else:
-                viewer.send_frame(frame)
+                viewer.send(*messages)
         write_each(viewers, frames)
-        for viewer, messages in self._messages.items():
-            viewer.answered(messages)
+        for viewer in viewers:
+            viewer.answered(self._messages[viewer])
 
 
 class ClaimBatcher:
@@ -193,12 +194,10 @@ class ClaimBatcher:
         """Claims not answered yet."""
         return len(self._queue) + self._in_flight
 
-    def submit(self, viewer: Viewer, ref: int, request: Request, attempt: int) -> None:
-        """Answer `request` on `viewer` under `ref`: now (sold_out, busy) or after the script.
-
-        `attempt` above 0 always reaches the script.
-        """
-        if attempt == 0 and self._is_sold_out(request.pool):
+    def submit(self, viewer: Viewer, ref: int, request: Request) -> None:
+        """Answer `request` on `viewer` under `ref`: now (sold_out, busy) or after the script, which
+        a repeat (attempt above 0) always reaches."""
+        if request.attempt == 0 and self._is_sold_out(request.pool):
             self._refuse(viewer, ref, "sold_out")
         elif len(self._queue) >= CLAIM_QUEUE_MAX:
             self._refuse(viewer, ref, "busy")
@@ -207,13 +206,11 @@ class ClaimBatcher:
             if self._flight is None:
                 self._flight = asyncio.create_task(self._fly())
 
-    def resubmit(
-        self, viewer: Viewer, ref: int, request: Request, attempt: int, hold: ClaimState
-    ) -> None:
-        """`submit` of a claim that was held before, as the receipt of `hold` shows."""
+    def resubmit(self, viewer: Viewer, ref: int, request: Request, hold: ClaimState) -> None:
+        """`submit` of a repeat whose claim was held before, as the receipt of `hold` shows."""
         if len(self._queue) < CLAIM_QUEUE_MAX:
             self._proofs.add(request, hold)
-        self.submit(viewer, ref, request, max(1, attempt))
+        self.submit(viewer, ref, request)
 
     async def settled(self) -> None:
         """Wait until no claim is waiting (for a stop; new ones prolong it)."""

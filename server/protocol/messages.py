@@ -70,8 +70,9 @@ class Claim(Struct, tag_field="t", tag="claim", frozen=True):
 
     `claim_id` is made by the client (UUIDv7) and stored before sending; the same id with the same
     fields always gets the same accepted answer. `attempt` counts repeats of this id from 0; an
-    attempt above 0 always reaches the script, never a cache. `price_version` is the version of
-    the price the buyer saw.
+    attempt above 0 always reaches the script, never a cache. Once the newest attempt was refused,
+    none of the earlier ones is accepted any more. `price_version` is the version of the price the
+    buyer saw.
 
     A repeat of a claim that was answered `held` carries the `proof`: should the server have lost
     the hold, it learns of it, or says `released_by_incident` and no refusal.

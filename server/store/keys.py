@@ -7,7 +7,8 @@ All keys of a show carry the hash tag `{show_id}`, so that one script may touch 
 | ls:{S}:meta | hash | gate (scheduled, open, paused, ended, rebuilding), stock epoch, run, ... |
 | ls:{S}:pool:P | hash | one pool; its fields are in server/store/lua/_pool.lua |
 | ls:{S}:buyers:P | hash | buyer -> units accepted in pool P |
-| ls:{S}:claims | hash | buyer NUL claim-id-16-bytes -> packed claim state |
+| ls:{S}:claims | hash | buyer NUL claim-id-16-bytes -> packed claim state or refusal |
+| ls:{S}:refusals | list | fields of refusals in claims, the first refused first |
 | ls:{S}:orders | stream | accepted takes for the order worker; never trimmed by length |
 | ls:{S}:applied | hash | id of a give, act, payment or event:act id -> result: never done twice |
 | ls:{S}:evidence | hash | while the stock is rebuilt: what hubs know of claims (lua/present.lua) |
@@ -44,6 +45,10 @@ def buyers(show_id: str, pool_id: int) -> str:
 
 def claims(show_id: str) -> str:
     return _key(show_id, "claims")
+
+
+def refusals(show_id: str) -> str:
+    return _key(show_id, "refusals")
 
 
 def orders(show_id: str) -> str:

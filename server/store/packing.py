@@ -19,6 +19,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode  # for ints, short strings and
 _CHAT_LINE: Final = msgspec.msgpack.Decoder(ChatLine)
 _TAKE_TYPES: Final = [int, int, int, bytes, bytes, int, int, int, int]  # of Take's fields, packed
 _STATE_FROM: Final = Settled._fields.index("status")
+_REFUSED: Final = b"refused"
 _STATUSES: Final[dict[bytes, ClaimStatus]] = {
     b"held": "held",
     b"confirmed": "confirmed",
@@ -58,12 +59,15 @@ def claim_id_text(claim_id: bytes) -> str:
 
 
 # --- A claim's state: [status, pool, quantity, price, price_version, epoch, seq, order_id,
-# --- pay_by_ms, at_ms] in the claims hash ------------------------------------------------------
+# --- pay_by_ms, at_ms] in the claims hash; or a refusal: [b"refused", attempt, code] -----------
 
 
-def unpack_claim_state(claim_id: bytes, packed: bytes) -> ClaimState:
-    """The state as a client sees it. Raises ValueError or KeyError when it is none."""
+def unpack_claim_state(claim_id: bytes, packed: bytes) -> ClaimState | None:
+    """The state as a client sees it, None for a refusal. Raises ValueError or KeyError when it is
+    neither."""
     row = unpack_raw(packed)
+    if row[0] == _REFUSED:
+        return None
     status, pool, quantity, price, price_version, epoch, seq, order_id, pay_by, _ = row
     return ClaimState(
         claim_id=claim_id_text(claim_id),

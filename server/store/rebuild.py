@@ -50,11 +50,14 @@ class Rebuild:
         self._token = (epoch, rebuild_id)
 
     async def begin(self, pools: Collection[int], phase: str) -> None:
-        """Forget the show's stock; `pools` are all that PostgreSQL knows of the show."""
+        """Forget the show's stock; `pools` are all that PostgreSQL knows of the show.
+
+        Refusals of repeats are kept; write_claims goes over those that were accepted later.
+        """
         show = self._show_id
         names = [
             *(keys.meta(show), keys.claims(show), keys.orders(show), keys.applied(show)),
-            *(keys.evidence(show), keys.presented(show), keys.state(show)),
+            *(keys.evidence(show), keys.presented(show), keys.state(show), keys.refusals(show)),
             *(key for pool in pools for key in (keys.pool(show, pool), keys.buyers(show, pool))),
         ]
         args = (*self._token, keys.ORDER_GROUP, phase, packing.pack(list(pools)))

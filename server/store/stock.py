@@ -60,12 +60,14 @@ class Stock:
 
         `epoch` is the stock epoch the hub believes in; another one in Redis refuses every new
         claim with stock_rebuilding. After StoreUnavailable the outcome of each claim is unknown
-        until the same claim is sent again.
+        until the same claim is sent again. Any other refusal is final for this attempt and all
+        before it, until REFUSALS_KEPT_MAX others were remembered.
         """
         numbers = {pool: i for i, pool in enumerate(dict.fromkeys(c.pool for c in claims), 1)}
         fields = [keys.claim_field(claim.buyer, claim.claim_id) for claim in claims]
-        buyers, _, pools, quantities, price_versions = zip(*claims, strict=True)
-        columns = (fields, buyers, [numbers[p] for p in pools], quantities, price_versions)
+        buyers, _, pools, quantities, price_versions, attempts = zip(*claims, strict=True)
+        terms = (quantities, price_versions, attempts if any(attempts) else ())
+        columns = (fields, buyers, [numbers[p] for p in pools], *terms)
         args = (hub_id, epoch, packing.pack(list(numbers)), packing.pack(columns))
         names = _claim_keys(show_id, numbers)
         if self._replicas is None:
@@ -95,8 +97,8 @@ class Stock:
         """Every accepted claim, by a scan: those made meanwhile may be missing."""
         async for field, packed in scan_hash(self._scripts, keys.claims(show_id)):
             claim_id = field[-16:]
-            state = packing.unpack_claim_state(claim_id, packed)
-            yield RememberedClaim(field[:-17].decode(), claim_id, state)
+            if state := packing.unpack_claim_state(claim_id, packed):
+                yield RememberedClaim(field[:-17].decode(), claim_id, state)
 
     async def units_by_buyer(self, show_id: str, pool_id: int) -> dict[str, int]:
         """Units that count against each buyer's limit, by a scan."""
@@ -282,7 +284,7 @@ def _pool_keys(show_id: str, pools: Sequence[int] | dict[int, int]) -> list[str]
 def _claim_keys(show_id: str, pools: dict[int, int]) -> list[str]:
     return [
         *(keys.meta(show_id), keys.claims(show_id), keys.orders(show_id)),
-        *_room_keys(show_id),
+        *(*_room_keys(show_id), keys.refusals(show_id)),
         *_pool_keys(show_id, pools),
     ]
 

@@ -19,13 +19,17 @@ ACCEPTED_BEFORE: Final = 1  # accepted earlier; the state tells how it stands no
 
 
 class ClaimRequest(NamedTuple):
-    """A claim on its way to the script. Bounds are the command's (protocol/messages.py)."""
+    """A claim on its way to the script. Bounds are the command's (protocol/messages.py).
+
+    A refusal of `attempt` above 0 is remembered: no attempt up to it is accepted any more.
+    """
 
     buyer: str
     claim_id: bytes
     pool: int
     quantity: int
     price_version: int
+    attempt: int = 0
 
 
 class ClaimAnswer(NamedTuple):

@@ -223,7 +223,8 @@ def on_claim(commands: Commands, viewer: Viewer, claim: Claim) -> None:
     room = viewer.room
     pace = commands.pace_of(viewer, user)
     pace.claims = _spend(pace.claims, commands.rules.claims, _seen_now(pace))
-    if claim.attempt == 0 and f"sale:{claim.sale}" not in room.state:
+    attempt = claim.attempt if claim.proof is UNSET else max(1, claim.attempt)  # proved: a repeat
+    if attempt == 0 and f"sale:{claim.sale}" not in room.state:
         raise Refused("unknown_sale", field="sale")
     request = ClaimRequest(
         user,
@@ -231,13 +232,14 @@ def on_claim(commands: Commands, viewer: Viewer, claim: Claim) -> None:
         claim.sale,
         claim.quantity,
         claim.price_version,
+        attempt,
     )
     batcher = commands.claims.of(room)
     if claim.proof is UNSET:
-        batcher.submit(viewer, claim.ref, request, claim.attempt)
+        batcher.submit(viewer, claim.ref, request)
     else:
         hold = _hold_of(claim, claim.proof)
-        batcher.resubmit(viewer, claim.ref, request, claim.attempt, hold)
+        batcher.resubmit(viewer, claim.ref, request, hold)
 
 
 def on_order_status(commands: Commands, viewer: Viewer, question: OrderStatus) -> None:

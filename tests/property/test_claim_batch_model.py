@@ -71,6 +71,7 @@ class ModelShow:
         self.phase = "live"
         self.revision = 1
         self.claims: dict[tuple[str, bytes], ModelClaim] = {}
+        self.refused: dict[tuple[str, bytes], tuple[int, int]] = {}  # newest attempt, its code
         self.takes: list[tuple[int, int, int, str, bytes, int, int]] = []
         self.done: dict[Any, Any] = {}
 
@@ -81,11 +82,17 @@ class ModelShow:
     def claim(self, epoch: int, request: ClaimRequest) -> tuple[int, int]:
         known = self.claims.get((request.buyer, request.claim_id))
         if known is not None:
-            same = known.request == request
+            same = known.request[:5] == request[:5]  # all but the attempt
             return (ACCEPTED_BEFORE, known.seq) if same else (ERRORS["claim_conflict"].code, 0)
         refusal = self.refusal(epoch, request)
+        last, code = self.refused.get((request.buyer, request.claim_id), (-1, 0))
+        if request.attempt <= last:
+            return code, 0
         if refusal:
-            return ERRORS[refusal].code, 0
+            code = ERRORS[refusal].code
+            if request.attempt and refusal != "stock_rebuilding":
+                self.refused[request.buyer, request.claim_id] = (request.attempt, code)
+            return code, 0
         pool = self.pools[request.pool]
         pool.available -= request.quantity
         pool.buyers[request.buyer] += request.quantity
@@ -155,6 +162,7 @@ claims = st.builds(
     pool=st.sampled_from((*POOLS, *POOLS, UNKNOWN_POOL)),
     quantity=st.sampled_from((1, 1, 1, 2, 3)),
     price_version=st.sampled_from((1, 1, 1, 2)),
+    attempt=st.sampled_from((0, 0, 0, 1, 2, 3)),
 )
 batches = st.lists(claims, min_size=1, max_size=12)
 pools = st.sampled_from(POOLS)

@@ -29,7 +29,6 @@ from hypothesis.stateful import (
 from server import clock
 from server.acts.host_acts import HostActs
 from server.acts.messages import ChangeUnits
-from server.audit.audit import audit_show
 from server.domain.identity import Identity
 from server.errors import Refused
 from server.orders import reconcile as reconciliation
@@ -196,7 +195,7 @@ class OrderLife(RuleBasedStateMachine):
 
     async def _check(self) -> None:
         shop = self.till.shop
-        report = await audit_show(shop.clients, shop.pool, SHOW)
+        report = await shop.audit()
         assert not report.problems, report.problems
         row = await shop.counters(self.till.sale)
         orders = await shop.orders()

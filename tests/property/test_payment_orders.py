@@ -138,7 +138,7 @@ class Run:
         await self.till.book(confirm=confirm)
 
     async def gate(self, gate: str) -> None:
-        await self.till.shop.clients.commands.hset(f"ls:{{{SHOW}}}:meta", "gate", gate)
+        await self.till.shop.set_gate(gate)
 
     async def close(self) -> None:
         with suppress(Refused):  # the stock is being rebuilt

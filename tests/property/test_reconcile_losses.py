@@ -8,14 +8,11 @@ from typing import Any
 
 import pytest
 
-from server.audit.audit import audit_show
 from server.orders import reconcile as reconciliation
-from server.orders.reconcile import reconcile
 from server.protocol.messages import ClaimState
 from server.store import keys
-from server.store.evidence import Evidence
 from server.store.types import ACCEPTED, ClaimRequest
-from tests.bookshop import HUB, SHOW, Bookshop, eventually, open_bookshop
+from tests.bookshop import SHOW, Bookshop, open_bookshop
 
 ROUNDS = 5
 UNITS = 40
@@ -68,16 +65,9 @@ async def lose(shop: Bookshop, sale: int, rng: random.Random) -> None:
 
 async def present(shop: Bookshop, history: History, rng: random.Random) -> set[tuple[str, bytes]]:
     """Hubs present some of the holds they know; those, when they were in time."""
-
-    async def rebuild_id() -> Any:
-        found: list[Any] = await shop.clients.commands.hmget(keys.meta(SHOW), "gate", "rebuild")
-        return found[1] if found[0] == b"rebuilding" else None
-
-    rebuild = await eventually(rebuild_id)
     known = [(key, state) for key, state in history.held.items() if rng.random() < 0.7]
     claims = [(buyer, state) for (buyer, _), state in known]
-    in_time = await Evidence(shop.scripts).present(SHOW, rebuild.decode(), claims, HUB)
-    return {key for key, _ in known} if in_time else set()
+    return {key for key, _ in known} if await shop.present(*claims) else set()
 
 
 async def fates(shop: Bookshop, keys_: set[tuple[str, bytes]]) -> set[str]:
@@ -100,16 +90,10 @@ async def test_losses_when_reconciled_then_no_unit_and_no_purchase_is_lost(
             await store_some(shop, rng)
             confirmed |= {order["claim_id"] for order in await shop.orders()}
             await lose(shop, sale, rng)
-            report, presented = await asyncio.gather(
-                reconcile(SHOW, shop.tools(), "test: loss", "a test"), present(shop, history, rng)
-            )
-            shop.epoch = report.epoch
-            assert [
-                p.detail for p in (await audit_show(shop.clients, shop.pool, SHOW)).problems
-            ] == []
+            _, presented = await asyncio.gather(shop.rebuilt(), present(shop, history, rng))
             assert confirmed <= {order["claim_id"] for order in await shop.orders()}
             if presented:
                 assert await fates(shop, presented) <= {"confirmed", "released_by_incident"}
         bought = sum(order["quantity"] for order in await shop.orders())
-        left = int(await shop.clients.commands.hget(keys.pool(SHOW, sale), "a") or -1)
+        left = await shop.available(sale)
         assert bought + left == UNITS

@@ -1,7 +1,7 @@
 """Buyers: they claim, repeat, come back on another hub, pay or not, and remember what they heard.
 
 What a buyer may conclude is what the protocol promises: an accepted claim stays accepted, its
-states only move forward, `confirmed` is never taken back, a refused id is never used again.
+states only move forward, `confirmed` is never taken back, a refusal of the newest sending is final.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from server.domain.identity import Identity
 from server.errors import StoreUnavailable
 from server.hub.room import Room
 from server.hub.viewer import Viewer
+from server.limits import ATTEMPT_MAX
 from server.protocol.codec import MSGPACK
 from server.protocol.messages import (
     Accepted,
@@ -29,15 +30,17 @@ from tests.simulation.bank import Bank
 from tests.simulation.shop import Request, Sale, on_web
 from tests.simulation.world import SHOW, WebNode, World, uuid7_of
 
-REPLY_S: Final = 2.5  # an answer that takes longer is not waited for
+REPLY_S: Final = (0.3, 2.5)  # an answer that takes longer is not waited for: by some, by others
 ASK_AGAIN_S: Final = 3.0
 RANK: Final = {
     "held": 0, "confirmed": 1, "expired": 2, "cancelled": 2, "released_by_incident": 2,
     "paid": 3, "fulfilled": 4, "refunded": 4,
 }  # fmt: skip
+# What a buyer does not put up with. Only the first line decides nothing; after the others the id
+# is sent again because that is allowed, too.
 _AGAIN: Final = frozenset(
     {"busy", "outcome_unknown", "unavailable", "stock_rebuilding", "rate_limited", "internal",
-     "show_not_live", "show_paused", "unknown_sale"}
+     "show_not_live", "show_paused", "unknown_sale", "sale_not_open"}
 )  # fmt: skip
 
 
@@ -54,6 +57,11 @@ class BuyerViewer(Viewer):
     def __init__(self, room: Room, connection: "Connection") -> None:
         super().__init__(room, MSGPACK, address="192.0.2.1")
         self.connection = connection
+
+    @property
+    def is_writable(self) -> bool:
+        """Not past `send`."""
+        return False
 
     def send(self, *messages: object, is_answer: bool = True) -> None:
         for message in messages:
@@ -116,10 +124,10 @@ class Connection:
 
 @dataclass
 class Purchase:
-    """One claim and all that was heard of it. `refused`: told that it was not accepted.
+    """One claim and all that was heard of it.
 
-    A refusal answers one sending. While an earlier one has no answer, that may still be accepted:
-    such a refusal decides nothing (`is_decided`).
+    `refused`: why the newest sending was not accepted, where that is final. `losses`: how often
+    Redis had lost something before that sending.
     """
 
     claim_id: str
@@ -128,7 +136,7 @@ class Purchase:
     heard: list[ClaimState] = field(default_factory=list)
     refused: str = ""
     attempts: int = 0
-    unanswered: int = 0  # sendings that may still be on their way, or wait in a frozen hub
+    losses: int = 0
 
     @property
     def last(self) -> ClaimState | None:
@@ -143,10 +151,10 @@ class Purchase:
             return UNSET
         return Proof(held.receipt, held.epoch, held.seq, held.price)
 
-    @property
-    def is_decided(self) -> bool:
-        """It was refused, and no sending of it can be accepted any more."""
-        return bool(self.refused) and not self.unanswered
+    def is_decided(self, losses: int) -> bool:
+        """It was refused and no sending of it can be accepted any more, however many are still on
+        their way or wait in a frozen hub; unless Redis lost the refusal."""
+        return bool(self.refused) and losses == self.losses
 
     @property
     def is_settled(self) -> bool:
@@ -169,7 +177,6 @@ class Buyer:
         self.is_done = False
         self._ref = 0
         self._replies: dict[int, asyncio.Future[Any]] = {}
-        self._asked: dict[int, Purchase] = {}  # by ref
         self._news = asyncio.Event()
 
     # --- Hearing ------------------------------------------------------------------------------
@@ -200,12 +207,10 @@ class Buyer:
         if state.status == "confirmed" and state.pay_by and not purchase.is_settled:
             self._endings.append(self.world.loop.create_task(self._end(state)))
         purchase.heard.append(state)
-        if purchase.is_decided:
+        if purchase.is_decided(self.world.redis.losses):
             self.world.fail(f"{self.name}: refused claim {state.claim_id} is {state.status}")
 
     def _resolve(self, ref: int, answer: Any) -> None:
-        if not (isinstance(answer, RefusedReply) and answer.name == "outcome_unknown"):
-            self._asked[ref].unanswered -= 1
         future = self._replies.pop(ref, None)
         if future is not None and not future.done():
             future.set_result(answer)
@@ -260,7 +265,7 @@ class Buyer:
             answer = await self._send(purchase)
             if isinstance(answer, RefusedReply):
                 self.world.note(f"{self.name} refused {purchase.claim_id[-6:]} {answer.name}")
-                if answer.name not in _AGAIN and answer.name != "sale_not_open":
+                if answer.name not in _AGAIN:
                     self._refused(purchase, answer.name)
                 await asyncio.sleep(max(0.05, answer.retry_ms / 1000))
             elif answer is None:
@@ -286,14 +291,14 @@ class Buyer:
             attempt=purchase.attempts,
             proof=purchase.proof,
         )
-        purchase.attempts = min(purchase.attempts + 1, 1_000)
-        self._asked[self._ref] = purchase
+        copies = 2 if purchase.attempts and self.world.rng.random() < 0.1 else 1
+        purchase.attempts = min(purchase.attempts + 1, ATTEMPT_MAX)
+        purchase.losses = self.world.redis.losses
         future = self._replies[self._ref] = self.world.loop.create_future()
-        for _ in range(1 if self.world.rng.random() < 0.9 else 2):
-            purchase.unanswered += 1
+        for _ in range(copies):
             connection.to_hub(connection.command, command)
         try:
-            async with asyncio.timeout(REPLY_S):
+            async with asyncio.timeout(self.world.rng.choice(REPLY_S)):
                 return await future
         except TimeoutError:
             return None

@@ -115,7 +115,7 @@ class Faults:
             lose_request=rng.choice([0.0, 0.02, 0.2]),
             lose_reply=rng.choice([0.0, 0.02, 0.2]),
             slow=rng.choice([0.02, 0.3]),
-            slow_s=rng.choice([0.05, 0.5]),
+            slow_s=rng.choice([0.05, 0.5, 4.0]),
         )
         self._world.note(f"weather {self._world.network.weather}")
         self._world.loop.at(rng.uniform(0.1, 2.0), self._clear_up)

@@ -59,7 +59,7 @@ def check_all(
     for buyer in buyers:
         _check_buyer(world, books, buyer)
     _check_orders(world, books, buyers)
-    if books.incidents and not world.redis.has_lost:
+    if books.incidents and not world.redis.losses:
         world.fail(f"I4 Redis lost nothing, yet claims were released: {books.incidents[0]}")
     if world.postgres.deadlocks:
         world.fail(f"{world.postgres.deadlocks} deadlocks in PostgreSQL")
@@ -198,7 +198,7 @@ def _check_buyer(world: World, books: Books, buyer: Buyer) -> None:
         statuses = {state.status for state in purchase.heard}
         order = orders.get(purchase.claim_id)
         what = f"{buyer.name} {purchase.claim_id} heard {sorted(statuses)}"
-        if purchase.is_decided and order is not None:
+        if purchase.is_decided(world.redis.losses) and order is not None:
             world.fail(f"I5 {what}, refused {purchase.refused}, and has an order")
         if statuses - {"held", "released_by_incident"} and order is None:
             world.fail(f"I4 {what} and has no order")

@@ -312,6 +312,16 @@ class ModelRedis:
             self._drop_if_empty(key)
         return "OK"
 
+    def lpop(self, key: bytes, count: bytes) -> list[bytes] | None:
+        value = self._find(key, list)
+        if value is None:
+            return None
+        popped = value[: int(count)]
+        del value[: int(count)]
+        self._log(b"lpop", key, count)
+        self._drop_if_empty(key)
+        return popped
+
     def llen(self, key: bytes) -> int:
         return len(self._find(key, list) or ())
 
@@ -475,9 +485,9 @@ def _cut(items: list[bytes], first: int, last: int) -> list[bytes]:
 
 _NAMES: Final = (
     "ping time info script flushall spublish type exists pexpire expire pexpireat persist get set"
-    " hset hsetnx hincrby hget hmget hexists hlen hkeys hvals hgetall hscan hdel rpush ltrim llen"
-    " lrange sadd scard smembers xadd xdel xack xlen xrange xrevrange xgroup xreadgroup xautoclaim"
-    " xinfo xpending"
+    " hset hsetnx hincrby hget hmget hexists hlen hkeys hvals hgetall hscan hdel rpush ltrim lpop"
+    " llen lrange sadd scard smembers xadd xdel xack xlen xrange xrevrange xgroup xreadgroup"
+    " xautoclaim xinfo xpending"
 )
 _COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     **{name: getattr(ModelRedis, name) for name in _NAMES.split()},

@@ -75,7 +75,7 @@ class RedisHost:
         self.network = network
         self.loop = network.loop
         self.is_up = True
-        self.has_lost = False  # anything it had written
+        self.losses = 0  # how often it forgot what it had written
         self.on_command: Callable[[], None] = _nothing
         self.on_fact: Callable[[bytes], None] = _ignored
         self.skew_ms = 0
@@ -183,7 +183,7 @@ class RedisHost:
 
     def start(self, lose: int = 0) -> None:
         """Up again, without the last `lose` scripts it had written."""
-        self.has_lost = self.has_lost or lose > 0
+        self.losses += lose > 0
         self.model.restart(lose)
         self.is_up = True
 

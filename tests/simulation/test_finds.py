@@ -3,6 +3,7 @@
 Each test takes one guard out of the code under test, for the time of the test only.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,13 +13,18 @@ from unittest.mock import patch
 
 import pytest
 
+from server.acts.messages import ChangeUnits
 from server.acts.payments import PaymentActs
 from server.domain import claim as claim_rules
 from server.domain.claim import PoolBooks, Take
 from server.orders.worker import ShowConsumer
 from server.store import scripts
+from tests.simulation import run
+from tests.simulation.faults import Faults
 from tests.simulation.postgres import Server
 from tests.simulation.run import run_seed
+from tests.simulation.shop import Host, Sale
+from tests.simulation.world import World, uuid7_of
 
 SEEDS_MAX = 60
 LOAD = scripts.load
@@ -56,7 +62,9 @@ async def ask_nobody(*_: Any) -> str:
 
 
 BREAKAGES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "claims are not remembered": lambda: rewritten("known[i] or fresh[fields[i]]", "nil"),
+    "claims are not remembered": lambda: rewritten(
+        "known = redis.call('HMGET', CLAIMS, unpack(fields))", "known = {}", "claim_batch"
+    ),
     "stock is not looked at": lambda: rewritten(
         "if quantities[i] > pool.a then", "if false then", "claim_batch"
     ),
@@ -91,6 +99,55 @@ def test_simulation_when_a_guard_is_missing_then_some_seed_shows_it(
     )
     assert seed is not None, f"{SEEDS_MAX} seeds did not notice"
     assert not run_seed(seed, simulation_server).failures, "it fails with the guard, too"
+
+
+class HubsFreeze(Faults):
+    """Nothing else fails."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._drawn = [self._freeze_web]
+
+
+class Restocks(Host):
+    """Does nothing else, and does it late."""
+
+    async def run(self, acts: int) -> None:
+        for _ in range(2):
+            await asyncio.sleep(2.0)
+            body = ChangeUnits(request_id=uuid7_of(self._world.rng), units=5)
+            await self._until_answered("restock", 1, body)
+        self.is_done = True
+
+
+def one_unit(_: World) -> list[Sale]:
+    return [Sale(sale=1, units=1, limit=5, pay_within_s=1, opens_s=0.3, closes_s=600.0)]
+
+
+@contextmanager
+def slow_answers() -> Iterator[None]:
+    """Worlds in which a sending is often stuck in a frozen hub while units come back."""
+    with (
+        patch.object(run, "Faults", HubsFreeze),
+        patch.object(run, "Host", Restocks),
+        patch.object(run, "draw_sales", one_unit),
+    ):
+        yield
+
+
+@pytest.mark.timeout(600)
+def test_simulation_when_late_sendings_are_accepted_then_some_seed_shows_it(
+    simulation_server: Server,
+) -> None:
+    """In the worlds of all the others that would take thousands of seeds."""
+    with slow_answers():
+        for seed in range(SEEDS_MAX):
+            with rewritten("(attempts[i] or 0) <= refusal.attempt", "false"):
+                is_shown = bool(run_seed(seed, simulation_server).failures)
+            if is_shown:
+                break
+        assert is_shown, f"{SEEDS_MAX} seeds did not notice"
+        assert not run_seed(seed, simulation_server).failures, "it fails with the guard, too"
 
 
 def _fails_without(breakage: str, server: Server, seed: int) -> bool:

@@ -45,6 +45,7 @@ COMMANDS = st.one_of(
     st.tuples(st.just(b"HEXISTS"), KEYS, WORDS),
     st.tuples(st.just(b"SET"), KEYS, WORDS),
     st.tuples(st.just(b"SADD"), KEYS, WORDS, WORDS),
+    st.tuples(st.just(b"LPOP"), KEYS, COUNT),
     st.tuples(st.just(b"RPUSH"), KEYS, WORDS, WORDS),
     st.tuples(st.just(b"LTRIM"), KEYS, st.sampled_from([b"0", b"-2"]), st.just(b"-1")),
     st.tuples(st.just(b"LRANGE"), KEYS, st.just(b"0"), st.just(b"-1")),

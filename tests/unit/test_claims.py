@@ -119,7 +119,7 @@ class Desk:
         values = {"pool": 1, "quantity": 1, "price_version": 1, **fields}
         assert viewer.user
         request = ClaimRequest(viewer.user, (n or ref).to_bytes(16), **values)
-        self.batcher.submit(cast(Viewer, viewer), ref, request, attempt)
+        self.batcher.submit(cast(Viewer, viewer), ref, request._replace(attempt=attempt))
         return request
 
     def confirm(self, request: ClaimRequest) -> None:
@@ -198,7 +198,7 @@ async def test_desk_when_rooms_differ_then_each_has_a_batch_of_its_own() -> None
     desk.stock.gate.clear()
     desk.claim(desk.viewer("u1"), 1)
     request = ClaimRequest("u2", b"2" * 16, 1, 1, 1)
-    desk.desk.of(cast(Room, other_room)).submit(cast(Viewer, other), 1, request, 0)
+    desk.desk.of(cast(Room, other_room)).submit(cast(Viewer, other), 1, request)
     await asyncio.sleep(0)
     assert len(desk.stock.batches) == 2
     desk.stock.gate.set()

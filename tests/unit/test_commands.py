@@ -34,8 +34,11 @@ class FakeClaims:
     def of(self, room: object) -> "FakeClaims":
         return self
 
-    def submit(self, viewer: object, ref: int, request: ClaimRequest, attempt: int) -> None:
-        self.submitted.append((ref, request, attempt))
+    def submit(self, viewer: object, ref: int, request: ClaimRequest) -> None:
+        self.submitted.append((ref, request, request.attempt))
+
+    def resubmit(self, viewer: object, ref: int, request: ClaimRequest, hold: m.ClaimState) -> None:
+        self.submitted.append((ref, request, request.attempt))
 
     def ask(self, viewer: object, ref: int, buyer: str, claim_id: str) -> None:
         self.asked.append((ref, buyer, claim_id))
@@ -275,7 +278,15 @@ def test_claim_when_the_sale_is_known_then_it_goes_to_the_batcher(stage: Stage) 
     stage.room.state["sale:5"] = {}
     stage.do(stage.viewer(), claim(attempt=2))
     raw = bytes.fromhex(CLAIM_ID.replace("-", ""))
-    assert stage.claims.submitted == [(1, ClaimRequest("u1", raw, 5, 2, 3), 2)]
+    assert stage.claims.submitted == [(1, ClaimRequest("u1", raw, 5, 2, 3, 2), 2)]
+
+
+def test_claim_when_it_proves_a_hold_then_it_is_a_repeat_whatever_it_says(stage: Stage) -> None:
+    stage.room.state["sale:5"] = {}
+    proof = m.Proof("9f2c", 1, 7, 990)
+    stage.do(stage.viewer(), claim(1, proof=proof))
+    stage.do(stage.viewer(), claim(2, proof=proof, attempt=3))
+    assert [request.attempt for _, request, _ in stage.claims.submitted] == [1, 3]
 
 
 def test_claim_when_the_sale_is_unknown_here_then_only_a_repeat_goes_on(stage: Stage) -> None:

@@ -116,7 +116,7 @@ async def resubmitted(desk: Desk, hold: ClaimState) -> FakeViewer:
     """The viewer, after its claim 9 came with this hold and was answered."""
     viewer = desk.viewer("ann")
     request = ClaimRequest("ann", (9).to_bytes(16), 1, 1, 1)
-    desk.batcher.resubmit(cast(Viewer, viewer), 7, request, 0, hold)
+    desk.batcher.resubmit(cast(Viewer, viewer), 7, request._replace(attempt=1), hold)
     await desk.desk.settled()
     return viewer
 
@@ -155,6 +155,6 @@ async def test_proof_when_its_claim_got_no_answer_then_it_is_not_kept() -> None:
     desk = refusing("sold_out")
     desk.stock.fails = [StoreUnavailable("away")]
     viewer = await resubmitted(desk, proof())
-    desk.batcher.submit(cast(Viewer, viewer), 8, ClaimRequest("ann", (9).to_bytes(16), 1, 1, 1), 1)
+    desk.batcher.submit(cast(Viewer, viewer), 8, ClaimRequest("ann", (9).to_bytes(16), 1, 1, 1, 1))
     await desk.desk.settled()
     assert viewer.refused == [(7, "outcome_unknown"), (8, "sold_out")]

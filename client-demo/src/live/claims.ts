@@ -2,8 +2,8 @@
  * Claims of one buyer in one show: ids made and stored before sending, kept across reloads.
  *
  * The same id is sent again (attempt + 1) whenever an earlier sending may have reached the
- * server; after a refusal that decides, an id is never used again. Everything but ClaimBook is
- * pure.
+ * server; after a refusal of the newest sending that decides, no sending is accepted any more and
+ * the id is never used again. Everything but ClaimBook is pure.
  */
 
 import { v7 as uuidv7 } from "uuid";
@@ -88,7 +88,11 @@ export function answered(record: ClaimRecord, answer: ClaimState): ClaimRecord {
   return { ...record, phase: "answered", answer, refusal: null };
 }
 
-/** The newest sending was refused. Earlier ones may still have been accepted. */
+/**
+ * The newest sending was refused. That is final, also for earlier ones that are still on their
+ * way: the claim script refuses them when they come. Only a refusal from before the script says
+ * nothing about them.
+ */
 export function refused(record: ClaimRecord, refusal: RefusedReply): ClaimRecord {
   if (record.phase === "answered") return record;
   const mayHaveArrived = record.attempt > 0 || refusal.name === "outcome_unknown";

@@ -7,8 +7,9 @@
 
 /**
  * Refusals that say nothing about earlier sendings of the same claim id: they come from before
- * the claim script (or from a server that lost its stock). After `attempt` 0 a fresh id is used;
- * when an earlier sending may have arrived, the same id goes out again.
+ * the claim script (or from a server that lost its stock), or nobody knows. After `attempt` 0 a
+ * fresh id is used; when a sending may have arrived, the same id goes out again. All other refusals
+ * of the newest sending are final.
  */
 export const UNDECIDED_REFUSALS: ReadonlySet<string> = new Set([
   "busy",

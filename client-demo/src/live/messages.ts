@@ -31,7 +31,10 @@ export interface Like {
   ref?: number;
 }
 
-/** `claim_id` is stored before sending; `attempt` counts repeats of this id from 0. */
+/**
+ * `claim_id` is stored before sending; `attempt` counts the sendings of this id from 0. Once the
+ * newest was refused, none of them is accepted any more.
+ */
 export interface Claim {
   t: "claim";
   ref: number;

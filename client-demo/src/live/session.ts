@@ -73,7 +73,7 @@ export class LiveSession {
   readonly #show: string;
   readonly #listeners = new Set<(state: LiveState) => void>();
   readonly #lineListeners = new Set<LineListener>();
-  readonly #claimRefs = new Map<number, string>();
+  readonly #claimRefs = new Map<number, ClaimRecord>(); // as they were sent
   readonly #retries = new Map<string, Timer>();
   #state: LiveState = EMPTY;
   #book: ClaimBook | null = null;
@@ -214,10 +214,10 @@ export class LiveSession {
   #refused(refusal: RefusedReply): void {
     if (refusal.ref === null) return;
     if (refusal.ref === this.#helloRef) this.#helloRefused(refusal);
-    const claimId = this.#claimRefs.get(refusal.ref);
+    const sent = this.#claimRefs.get(refusal.ref);
     this.#claimRefs.delete(refusal.ref);
-    const record = claimId === undefined ? undefined : this.#book?.get(claimId);
-    if (!record) return;
+    const record = sent && this.#book?.get(sent.claim_id);
+    if (!record || record.attempt !== sent.attempt) return; // the newest sending decides
     const next = refused(record, refusal);
     this.#put(next);
     if (isUndecided(next)) this.#retryLater(next, refusal.retry_ms);
@@ -257,7 +257,7 @@ export class LiveSession {
 
   #sendClaim(record: ClaimRecord): void {
     const ref = this.#nextRef();
-    this.#claimRefs.set(ref, record.claim_id);
+    this.#claimRefs.set(ref, record);
     if (!this.#send(claimCommand(record, ref))) this.#put(cutOff(record));
   }
 

@@ -1,12 +1,12 @@
 -- Decide many claims at once: this is where stock is decremented.
 --
--- KEYS    1 meta  2 claims  3 orders  4 state  5 room  6 events  7 bus channel, then for every
---         pool the batch names, from 8 on: its hash and its buyers
+-- KEYS    1 meta  2 claims  3 orders  4 state  5 room  6 events  7 bus channel  8 refusals, then
+--         for every pool the batch names, from 9 on: its hash and its buyers
 -- ARGV    1 id of the hub  2 stock epoch the hub believes in
 --         3 msgpack: pool ids, in the order of KEYS
---         4 msgpack, five columns with one element per claim: fields of the claims hash (buyer,
+--         4 msgpack, six columns with one element per claim: fields of the claims hash (buyer,
 --           NUL, 16 bytes of claim id), buyers, numbers of the pool in ARGV 3 (from 1),
---           quantities, price versions
+--           quantities, price versions, attempts (an empty column: all are 0)
 -- Returns msgpack [now ms, stock epoch or 0, codes, extras, levels]
 --         codes   per claim: 0 accepted, 1 accepted before, else a code of server/errors.py
 --         extras  per claim: its seq (code 0), its packed state (code 1), else 0
@@ -14,20 +14,30 @@
 -- Errors  CORRUPT (a key or number is not what it must be), BADBATCH; nothing was written.
 --
 -- The same claim id always gets the same accepted answer: an accepted claim is remembered and
--- answered before any rule is looked at, also within one batch. Refusals are not remembered.
+-- answered before any rule is looked at, also within one batch.
+--
+-- A refusal of the newest attempt is final. That of attempt 0 is so by itself: nothing else was
+-- sent. That of a repeat is remembered, because an earlier sending may still be on its way (in a
+-- frozen hub, say) and arrive when there are units again; it is refused then with the same code. A
+-- later attempt is decided anew. stock_rebuilding is no decision and not remembered: the same
+-- attempt comes again, from a hub that learned the epoch by it or from the buyer. Of a show's
+-- refusals the newest REFUSALS_KEPT_MAX are kept, so that nobody can fill the memory with them.
 --
 -- Cost: the number of calls to Redis depends on the pools and not on the claims. All reading and
 -- checking comes before the first write. The writes are ordered so that being cut short could
--- only strand units, never sell them twice: stock, order stream, claims, buyers, then the news.
+-- only strand units, never sell them twice: refusals, which take none, then stock, order stream,
+-- claims, buyers, and the news.
 
 -- include: _values
 -- include: _gate
 -- include: _room
 -- include: _pool
+-- include: _refusals
 
 local META, CLAIMS, ORDERS = KEYS[1], KEYS[2], KEYS[3]
 local ROOM = {state = KEYS[4], room = KEYS[5], events = KEYS[6], bus = KEYS[7]}
-local POOLS_FROM = 8
+local REFUSALS = KEYS[8]
+local POOLS_FROM = 9
 local ID_BYTES = 16
 local TERMS = {'p', 'pv', 'lim', 'o', 'c', 'st'}
 local GATE_REFUSAL = {
@@ -38,7 +48,8 @@ local GATE_REFUSAL = {
 
 local hub = ARGV[1]
 local pool_ids = cmsgpack.unpack(ARGV[3])
-local fields, buyers, numbers, quantities, price_versions = unpack(cmsgpack.unpack(ARGV[4]))
+local fields, buyers, numbers, quantities, price_versions, attempts =
+  unpack(cmsgpack.unpack(ARGV[4]))
 local count = #fields
 local now, epoch, gate
 local pack, sub = cmsgpack.pack, string.sub -- many calls: locals are cheaper than globals
@@ -51,6 +62,7 @@ local function check_shape()
   for _, column in ipairs({buyers, numbers, quantities, price_versions}) do
     if #column ~= count then error('BADBATCH columns') end
   end
+  if attempts[1] and #attempts ~= count then error('BADBATCH columns') end
   if #KEYS ~= POOLS_FROM - 1 + 2 * #pool_ids then error('BADBATCH pools') end
 end
 
@@ -58,6 +70,7 @@ end
 local function check_types()
   expect('stream', ORDERS)
   check_room(ROOM)
+  if attempts[1] then expect('list', REFUSALS) end
 end
 
 -- Whether claim `i` is well formed. If not it is answered bad_field by itself: one claim must not
@@ -67,6 +80,7 @@ local function is_claim(i)
     and is_whole(numbers[i], 1, #pool_ids)
     and is_whole(quantities[i], 1, LIMIT.CLAIM_QUANTITY_MAX)
     and is_whole(price_versions[i], 1, WHOLE_MAX)
+    and (not attempts[i] or is_whole(attempts[i], 0, LIMIT.ATTEMPT_MAX))
 end
 
 -- Why nobody may claim from this pool now, whoever they are; nil when it sells.
@@ -119,6 +133,19 @@ local function load_pools(known)
   return pools
 end
 
+-- What is remembered of refusals leaves `known`: field -> {attempt =, code =}.
+local function take_refusals(known)
+  local refused = {}
+  for i = 1, count do
+    local stored = known[i]
+    if stored and is_refusal(stored) then
+      local _, attempt, code = unpack(cmsgpack.unpack(stored))
+      known[i], refused[fields[i]] = false, {attempt = attempt, code = code}
+    end
+  end
+  return refused
+end
+
 -- --- Deciding: on Lua tables only, each claim seeing what the ones before it took --------------
 
 -- Code of an already accepted claim: the same answer for the same question.
@@ -128,6 +155,11 @@ local function code_of_known(stored, i)
     and state[3] == quantities[i]
     and state[5] == price_versions[i]
   return same and 1 or CODE.claim_conflict
+end
+
+-- Code of a sending that is not later than the one that was refused; nil of a later one.
+local function code_of_late(refusal, i)
+  if (attempts[i] or 0) <= refusal.attempt then return refusal.code end
 end
 
 -- Code of a new claim; 0 when it is to be accepted.
@@ -167,7 +199,21 @@ local function accept(pool, i, packed_epoch, packed_now)
   return state, pool.q
 end
 
-local function decide_all(pools, known)
+-- Fields and values for the claims hash; fields that are refused for the first time.
+local new_refusals, first_refused = {}, {}
+
+-- Remember the refusal of a repeat, unless a later one was refused before.
+local function refuse(refused, i, code)
+  local field, attempt = fields[i], attempts[i]
+  local before = refused[field]
+  if attempt <= (before and before.attempt or 0) or code == CODE.stock_rebuilding then return end
+  refused[field] = {attempt = attempt, code = code}
+  new_refusals[#new_refusals + 1] = field
+  new_refusals[#new_refusals + 1] = pack({'refused', attempt, code})
+  if not before then first_refused[#first_refused + 1] = field end
+end
+
+local function decide_all(pools, known, refused)
   local codes, extras, fresh = {}, {}, {} -- fresh: accepted by this very batch, field -> state
   local packed_epoch, packed_now = pack(epoch), pack(now)
   for i = 1, count do
@@ -178,9 +224,12 @@ local function decide_all(pools, known)
         code = code_of_known(stored, i)
         if code == 1 then extra = stored end
       else
-        code = code_of_new(pool, i)
+        local refusal = refused[fields[i]]
+        code = refusal and code_of_late(refusal, i) or code_of_new(pool, i)
         if code == 0 then
           fresh[fields[i]], extra = accept(pool, i, packed_epoch, packed_now)
+        elseif attempts[i] then
+          refuse(refused, i, code)
         end
       end
     end
@@ -190,6 +239,23 @@ local function decide_all(pools, known)
 end
 
 -- --- Writing ---------------------------------------------------------------------------------
+
+-- The oldest refusals, `surplus` of them; a claim that was accepted after its refusal stays.
+local function forget_refusals(surplus)
+  local oldest = redis.call('LPOP', REFUSALS, math.min(surplus, LIMIT.CLAIM_BATCH_MAX))
+  local gone = {}
+  for i, stored in ipairs(redis.call('HMGET', CLAIMS, unpack(oldest))) do
+    if stored and is_refusal(stored) then gone[#gone + 1] = oldest[i] end
+  end
+  if gone[1] then redis.call('HDEL', CLAIMS, unpack(gone)) end
+end
+
+local function write_refusals()
+  redis.call('HSET', CLAIMS, unpack(new_refusals))
+  if not first_refused[1] then return end
+  local surplus = redis.call('RPUSH', REFUSALS, unpack(first_refused)) - LIMIT.REFUSALS_KEPT_MAX
+  if surplus > 0 then forget_refusals(surplus) end
+end
 
 local function write_stock(pool)
   pool.v = pool.v + 1
@@ -251,10 +317,12 @@ epoch, gate = read_gate(META)
 if not epoch then return refuse_all(CODE.stock_rebuilding) end
 
 local known = redis.call('HMGET', CLAIMS, unpack(fields))
+local refused = take_refusals(known)
 local pools = load_pools(known)
-local codes, extras = decide_all(pools, known)
-if takes[1] then
-  local touched = touched_pools(pools)
+local codes, extras = decide_all(pools, known, refused)
+local touched = takes[1] and touched_pools(pools)
+if new_refusals[1] then write_refusals() end
+if touched then
   write_all(touched)
   tell_viewers(touched)
 end

@@ -19,6 +19,7 @@
 -- include: _room
 -- include: _pool
 -- include: _claims
+-- include: _refusals
 
 local META, CLAIMS, ORDERS = KEYS[1], KEYS[2], KEYS[3]
 local ROOM = {state = KEYS[4], bus = KEYS[5]}
@@ -50,9 +51,10 @@ local function outdated_pools()
   return outdated
 end
 
--- Whether a claim may move on to `state`, and whether it has its status already.
+-- Whether a claim may move on to `state`, and whether it has its status already. A refusal gives
+-- way: Redis had lost the claim when it made it.
 local function verdict(known, state)
-  if not known or sub(known, 1, #HELD) == HELD then return true, false end
+  if not known or sub(known, 1, #HELD) == HELD or is_refusal(known) then return true, false end
   local before, now = status_of(known), status_of(state)
   return may_follow(before, now), before == now
 end

@@ -21,6 +21,7 @@
 -- include: _room
 -- include: _pool
 -- include: _claims
+-- include: _refusals
 
 local META, CLAIMS, APPLIED = KEYS[1], KEYS[2], KEYS[3]
 local ROOM = {state = KEYS[4], room = KEYS[5], events = KEYS[6], bus = KEYS[7]}
@@ -133,7 +134,7 @@ end
 local function load_claims()
   local fields, states = column(7), {}
   for i, packed in ipairs(fetch(CLAIMS, fields)) do
-    if packed then states[fields[i]] = cmsgpack.unpack(packed) end
+    if packed and not is_refusal(packed) then states[fields[i]] = cmsgpack.unpack(packed) end
   end
   return states
 end
