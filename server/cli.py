@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import resource
 import sys
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -200,23 +201,6 @@ def reconcile(
     raise typer.Exit(reconcile_command.run(settings, show, as_json))
 
 
-@app.command()
-def payments(
-    unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="Only late payments and refunds under way.")
-    ] = False,
-    show: Annotated[str | None, typer.Option(help="One show only.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Newest first.")] = 100,
-    as_json: JsonOption = False,
-    data: DataOption = DEFAULT_DATA,
-) -> None:
-    """List payments, newest first."""
-    from server.orders import payments_report
-
-    settings = with_running(config.load(), data)
-    payments_report.run(settings.database_url, show, unfinished, limit, as_json)
-
-
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(
     context: typer.Context,
@@ -236,16 +220,81 @@ def build_client() -> None:
     node.run_script("build")
 
 
-# --- Webhooks and dead letters: by hand, for every show -----------------------------------------
+# --- Payments, webhooks and dead letters: by hand, for every show --------------------------------
 
+payments = typer.Typer(help="What was paid, and refunds that need a hand.", no_args_is_help=True)
 webhooks = typer.Typer(help="Where a show's events are told to.", no_args_is_help=True)
 dead_letters = typer.Typer(help="Takes that could not be booked.", no_args_is_help=True)
+app.add_typer(payments, name="payments")
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(dead_letters, name="dead-letters")
 
 ShowOption = Annotated[str, typer.Option("--show", metavar="ID", help="The show.")]
 Number = Annotated[int, typer.Argument(min=1)]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=200, help="Newest first.")]
+PaymentArgument = Annotated[uuid.UUID, typer.Argument(metavar="PAYMENT", help="A payment's id.")]
+
+
+@payments.command("list")
+def list_payments(
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Only late payments and refunds under way.")
+    ] = False,
+    refused: Annotated[
+        bool, typer.Option("--refused", help="Only refunds that their provider refuses.")
+    ] = False,
+    show: Annotated[str | None, typer.Option(help="One show only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Newest first.")] = 100,
+    as_json: JsonOption = False,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """List payments, newest first."""
+    from server.orders import payments_report
+
+    settings = with_running(config.load(), data)
+    which = {"show_id": show, "unfinished": unfinished, "refused": refused, "limit": limit}
+    payments_report.run_list(settings.database_url, as_json=as_json, **which)
+
+
+@payments.command("show")
+def show_payment(
+    payment: PaymentArgument, as_json: JsonOption = False, data: DataOption = DEFAULT_DATA
+) -> None:
+    """Show one and all that happened to it."""
+    from server.orders import payments_report
+
+    settings = with_running(config.load(), data)
+    payments_report.run_show(settings.database_url, payment, as_json=as_json)
+
+
+@payments.command("refund-again")
+def refund_again(
+    payment: Annotated[
+        uuid.UUID | None,
+        typer.Argument(metavar="PAYMENT", help="Default: all that were refused."),
+    ] = None,
+    as_json: JsonOption = False,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Have the provider asked again, now."""
+    _by_hand(
+        lambda acts, who: (
+            acts.refunds.again(who, payment) if payment else acts.refunds.all_again(who)
+        ),
+        data,
+        as_json,
+    )
+
+
+@payments.command("refunded-by-hand")
+def refunded_by_hand(
+    payment: PaymentArgument,
+    note: Annotated[str, typer.Option(help="How the money went back; kept in the audit log.")],
+    as_json: JsonOption = False,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Settle a refund that was refused: the money went back another way; or one made twice."""
+    _by_hand(lambda acts, who: acts.refunds.by_hand(who, payment, note), data, as_json)
 
 
 @webhooks.command("list")

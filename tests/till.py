@@ -123,6 +123,19 @@ class Till:
         await self.tell(await self.begin(order_id), "failed")
         return await self.begin(order_id)
 
+    async def lapsed_payment(self, buyer: str = "an", quantity: int = 1) -> uuid.UUID:
+        """The open payment of an order that has expired; the units are given back."""
+        order_id = await self.order(buyer, quantity)
+        payment_id = await self.begin(order_id)
+        await self.expire(order_id)
+        return payment_id
+
+    async def late_payment(self, buyer: str = "an", quantity: int = 1) -> uuid.UUID:
+        """A payment that the provider captured when its order had expired."""
+        payment_id = await self.lapsed_payment(buyer, quantity)
+        await self.tell(payment_id, "captured")
+        return payment_id
+
     async def tell(self, payment_id: uuid.UUID, what: str, **changes: Any) -> str:
         """The provider says `what` (captured, failed, refunded); the event's id."""
         raw, headers = await self.webhook(payment_id, what, **changes)
@@ -153,11 +166,19 @@ class Till:
     async def status(self, payment_id: uuid.UUID) -> str:
         return str((await self.payment(payment_id))["status"])
 
+    async def statuses(self, payment_id: uuid.UUID) -> tuple[str, str]:
+        """Of the payment and of its order."""
+        row = await self.payment(payment_id)
+        return row["status"], await self.order_status(row["order_id"])
+
     async def due_now(self) -> None:
         """Whatever waits for a time has come to it."""
-        await self.shop.pool.execute("UPDATE payments SET next_attempt_at = now() - interval '1 s'")
         await self.shop.pool.execute(
-            "UPDATE payment_events SET received_at = now() - interval '1 minute'"
+            "UPDATE payments SET next_attempt_at = now() - interval '1 s'"
+            " WHERE next_attempt_at IS NOT NULL"
+        )
+        await self.shop.pool.execute(
+            "UPDATE payment_events SET next_attempt_at = now() - interval '1 s'"
         )
 
     async def round(self) -> None:
@@ -185,8 +206,7 @@ class Till:
     # --- looking ----------------------------------------------------------------------------
 
     async def available(self) -> int:
-        found = await self.shop.clients.commands.hget(f"ls:{{{SHOW}}}:pool:{self.sale}", "a")
-        return int(found)
+        return await self.shop.available(self.sale)
 
     async def units(self) -> tuple[int, int, int]:
         """Available in Redis, reserved and sold in the books."""

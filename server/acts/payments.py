@@ -31,7 +31,7 @@ from server.payments.provider import (
 )
 from server.payments.registry import Providers
 from server.records import payments
-from server.records.order_life import hold_pools, move_orders
+from server.records.order_life import hold_pools, move_orders, wait_at_most
 from server.records.payments import (
     DueRefund,
     HeldEvent,
@@ -187,15 +187,38 @@ class PaymentActs:
         finally:
             self._hands.release()
 
-    async def handle(self, provider: str, event_id: str) -> bool:
-        """Do what follows from a stored event, once. False: it is done, or in other hands."""
+    async def due_events(self, limit: int) -> list[tuple[str, str]]:
+        """(provider, event id) of events to be handled now by the caller, and by nobody else for a
+        while."""
+        async with acquire(self.pool) as conn:
+            return await payments.take_events(conn, limit)
+
+    async def handle_due(self, provider: str, event_id: str) -> bool:
+        """`handle`, without waiting long for others; what goes wrong is kept with the event."""
+        try:
+            return await self.handle(provider, event_id, lock_wait_ms=payments.EVENT_LOCK_MS)
+        except Exception as fault:
+            async with acquire(self.pool) as conn:
+                told = str(fault).partition("\n")[0]  # without the row's content
+                why = f"{type(fault).__name__}: {told}"
+                await payments.note_event_fault(conn, provider, event_id, why)
+            raise
+
+    async def handle(self, provider: str, event_id: str, *, lock_wait_ms: int = 0) -> bool:
+        """Do what follows from a stored event, once. False: it is done, or in other hands.
+
+        `lock_wait_ms`: for each row that somebody else holds; 0: as long as a statement may take.
+        """
         async with transaction(self.pool) as conn:
+            if lock_wait_ms:
+                await wait_at_most(conn, lock_wait_ms)
             event = await payments.hold_event(conn, provider, event_id)
             if event is None:
                 return False
             place = await payments.find_payment(conn, provider, event.payment_id, event.external_id)
             outcome = await _follow(conn, place, event) if place else "unknown_payment"
-            await payments.finish_event(conn, provider, event_id, outcome)
+            found = place.payment_id if place else None
+            await payments.finish_event(conn, provider, event_id, outcome, found)
         if event.payment_id and not place:  # ours, and the books have lost it
             log.error("payment_unknown", provider=provider, payment_id=str(event.payment_id))
         log.info("payment_event", provider=provider, kind=event.kind, outcome=outcome)
@@ -258,28 +281,41 @@ class PaymentActs:
             return await payments.take_refunds(conn, limit)
 
     async def refund(self, due: DueRefund) -> bool:
-        """Ask the provider to give the money back. False: not yet, it is asked again later."""
-        error = await self._ask_to_refund(due)
+        """Ask the provider to give the money back. False: not yet, it is asked again later; or
+        never, where it refuses: then an operator has to settle it (acts/refunds.py).
+
+        Who was stopped for long looks again whether he is still to ask: he may hold an old attempt.
+        """
+        async with acquire(self.pool) as conn:
+            if not await payments.start_attempt(conn, due):
+                return False
+        settle = payments.note_attempt
+        try:
+            error = await self._ask_to_refund(due)
+        except ProviderUnavailable as outage:
+            error = f"ProviderUnavailable: {outage}"
+        except ProviderRefused as refusal:
+            error = f"ProviderRefused: {refusal}"
+            settle = payments.stop_refund
+            log.error("refund_refused", payment_id=str(due.payment_id), reason=str(refusal))
         async with acquire(self.pool) as conn:
             if error:
-                await payments.note_attempt(conn, due.payment_id, error)
-            else:
-                await payments.set_refunded(conn, due.payment_id)
+                await settle(conn, due, error)
+            elif await payments.set_refunded(conn, due.payment_id):
+                log.error("refunded_twice", payment_id=str(due.payment_id))
         log.info("payment_refund", payment_id=str(due.payment_id), error=error)
         return not error
 
     async def _ask_to_refund(self, due: DueRefund) -> str:
-        """Why it is not refunded yet; "" when it is."""
+        """Why it is not refunded yet; "" when it is. Raises ProviderUnavailable,
+        ProviderRefused."""
         if due.amount == 0:  # no provider has ever heard of it
             return ""
         provider = self.providers.by_name.get(due.provider)
         if provider is None:
-            return f"the provider {due.provider} is not set up"
+            raise ProviderRefused(f"the provider {due.provider} is not set up")
         request = RefundRequest(due.payment_id, due.external_id, due.amount, due.currency)
-        try:
-            state = await provider.refund(request)
-        except (ProviderUnavailable, ProviderRefused) as reason:
-            return f"{type(reason).__name__}: {reason}"
+        state = await provider.refund(request)
         return "" if state == "refunded" else "pending at the provider"
 
 
@@ -288,6 +324,8 @@ async def _follow(conn: Connection, place: PaymentPlace, event: HeldEvent) -> st
     await hold_pools(conn, place.show_id, [place.order_id])
     standing = await payments.hold_standing(conn, place.payment_id)
     step = step_after(event.kind, standing, event.amount, event.currency)
+    if step.reason in ("refund_failed", "refunded_twice"):
+        return await _leave_to_operator(conn, place, step.reason)
     if step.payment is None:
         return f"nothing:{standing.payment}"
     await payments.set_status(conn, place.payment_id, step.payment, step.reason, event.external_id)
@@ -298,6 +336,16 @@ async def _follow(conn: Connection, place: PaymentPlace, event: HeldEvent) -> st
         status_from=standing.order, status_to=step.order, reason="payment",
     )  # fmt: skip
     return f"order_{step.order}"
+
+
+async def _leave_to_operator(conn: Connection, place: PaymentPlace, trouble: str) -> str:
+    """A refund that failed after its provider had taken it on, or money that went back twice."""
+    if trouble == "refund_failed":
+        await payments.fail_refund(conn, place.payment_id, "the provider says that it failed")
+    else:
+        await payments.set_refunded_twice(conn, place.payment_id)
+    log.error(trouble, payment_id=str(place.payment_id))
+    return trouble
 
 
 def _payable(order: OrderToPay | None) -> OrderToPay:

@@ -10,7 +10,8 @@ PROBLEMS_MAX: Final = 1_000  # listed of one show; the rest are counted
 
 class Kind(NamedTuple):
     """A kind of problem. `repair`: what `livesale audit --repair` does about it: finish what is
-    pending, reconcile (Redis follows the books), or nothing: the books themselves are wrong."""
+    pending, reconcile (Redis follows the books), or nothing: the books themselves are wrong, or
+    people have to act."""
 
     meaning: str
     repair: Literal["finish", "reconcile", "nothing"] = "reconcile"
@@ -49,6 +50,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "order_retake": Kind("an order was paid late without units, or the reverse", "nothing"),
     "ledger": Kind("units given back are not in the stock ledger, or differ there", "nothing"),
     "payment": Kind("a payment contradicts its order", "nothing"),
+    "refund": Kind("money does not go back, or went back twice: an operator has to act", "nothing"),
 }
 
 

@@ -8,8 +8,9 @@
                +-> refund_requested      (they could not)
 
 The provider may also refund by its own decision, from any state, and a refund may fail later
-(refunded -> refund_requested). Every captured amount ends as `captured` with its order paid, or
-as `refunded`: never both, and never neither.
+(refunded -> refund_requested), or be refused for good: then the payment waits in refund_requested
+for an operator, who may settle it without the provider. Every captured amount ends as `captured`
+with its order paid, or as `refunded`: never both, and never neither.
 """
 
 from collections.abc import Mapping
@@ -45,13 +46,16 @@ def may_become(status: PaymentStatus, following: PaymentStatus) -> bool:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A payment and its order, both rows held. `paid_otherwise`: another payment of the order is
-    captured or waits for a re-take."""
+    captured or waits for a re-take. `refused`: the refund waits for an operator; `settled_by_hand`:
+    the money went back without the provider."""
 
     payment: PaymentStatus
     order: OrderStatus
     amount: int
     currency: str
     paid_otherwise: bool = False
+    refused: bool = False
+    settled_by_hand: bool = False
 
 
 class Step(NamedTuple):
@@ -60,6 +64,8 @@ class Step(NamedTuple):
     `reason` of a refund: wrong_amount, paid_already, order_cancelled, order_refunded, refund_failed
     or at_provider. Others that a payment can have: by_host; and of a late one sold_out,
     out_of_stock, limit_reached, undecided, no_room, over_limit, not_waiting or dead_letter.
+    What an operator has to see to: refund_failed, also without a next status (the refund was under
+    way), and refunded_twice (by hand and by the provider), which has none.
     """
 
     payment: PaymentStatus | None
@@ -83,8 +89,7 @@ def step_after(event: EventKind, standing: Standing, amount: int, currency: str)
         case "refunded":
             return _after_refund(standing)
         case "refund_failed":
-            failed = standing.payment == "refunded"
-            return Step("refund_requested", "refund_failed") if failed else NOTHING
+            return _after_failed_refund(standing)
         case "ignored":
             return NOTHING
 
@@ -110,8 +115,16 @@ def _after_capture(standing: Standing, amount: int, currency: str) -> Step:
 def _after_refund(standing: Standing) -> Step:
     """A fulfilled order stays: goods that are on their way are not taken back silently."""
     if standing.payment == "refunded":
-        return NOTHING
+        return Step(None, "refunded_twice") if standing.settled_by_hand else NOTHING
     if standing.payment == "refund_requested":  # by us: the reason is known
         return Step("refunded")
     undone = standing.payment == "captured" and standing.order == "paid"
     return Step("refunded", "at_provider", "refunded" if undone else None)
+
+
+def _after_failed_refund(standing: Standing) -> Step:
+    """It is not asked for again by itself: the next one would fail as well, and so on for ever."""
+    if standing.payment == "refunded" and not standing.settled_by_hand:
+        return Step("refund_requested", "refund_failed")
+    under_way = standing.payment == "refund_requested" and not standing.refused
+    return Step(None, "refund_failed") if under_way else NOTHING

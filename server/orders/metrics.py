@@ -52,4 +52,4 @@ payments_unfinished: Final = Gauge(
     "livesale_payments_unfinished",
     "Late payments, refunds and provider events that still have to be dealt with",
     ["kind"],
-)  # retake_pending, refund_requested, events
+)  # retake_pending, refund_requested, refund_refused, refunded_twice, events

@@ -1,4 +1,4 @@
-"""`livesale webhooks` and `livesale dead-letters`: what operators do by hand, at their terminal.
+"""`livesale webhooks`, `dead-letters` and `payments`: what operators do by hand, at their terminal.
 
 Whoever can open both databases may do it, for every show; there is no token. The audit log names
 the actor `operator`.
@@ -18,6 +18,7 @@ from msgspec import Struct
 from server.acts.dead_letters import DeadLetterActs
 from server.acts.desk import Desk
 from server.acts.projector import Projector
+from server.acts.refunds import RefundActs
 from server.acts.webhooks import WebhookActs
 from server.config import Settings
 from server.domain.identity import EVERY_SHOW, Identity
@@ -39,6 +40,7 @@ class ByHand:
 
     webhooks: WebhookActs
     dead_letters: DeadLetterActs
+    refunds: RefundActs
 
 
 def run(settings: Settings, act: Callable[[ByHand], Awaitable[Any]], *, as_json: bool) -> None:
@@ -69,7 +71,8 @@ async def by_hand(settings: Settings) -> AsyncIterator[ByHand]:
             private = settings.webhook_allow_private
             yield ByHand(
                 WebhookActs(desk, SystemResolver(), allow_private=private, permission=_anybody),
-                DeadLetterActs(desk, stock, _anybody),
+                DeadLetterActs(desk, _anybody),
+                RefundActs(desk, _anybody),
             )
         finally:
             pool.terminate()

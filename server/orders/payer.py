@@ -8,26 +8,22 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
-import structlog
-
-from server.acts.payments import PaymentActs
-from server.errors import RecordsUnavailable
+from server.acts.payments import HANDLED_AT_ONCE, PaymentActs
+from server.acts.work import Work
 from server.orders import metrics
 from server.orders.waiting import keep_on
 from server.records import payments
 from server.records.pool import acquire
 
-log = structlog.get_logger()
-
 ROUND_MS: Final = 300
 ROWS: Final = 100  # of each kind in one round
-EVENT_AFTER_S: Final = 1.0  # a younger event is still being handled by whoever received it
 REFUNDS_AT_ONCE: Final = 8  # questions to providers under way
 
 
 class Payer:
     def __init__(self, acts: PaymentActs) -> None:
         self._acts = acts
+        self._troubled: set[object] = set()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Rounds every 300 ms until `stopping` is set; outages are waited out.
@@ -50,10 +46,10 @@ class Payer:
         """Events that whoever received them has not handled; also counts what is unfinished."""
         async with acquire(self._acts.pool) as conn:
             unfinished = await payments.count_unfinished(conn)
-            events = await payments.unhandled_events(conn, EVENT_AFTER_S, ROWS)
         for kind, count in unfinished._asdict().items():
             metrics.payments_unfinished.labels(kind).set(count)
-        await self._each(self._acts.handle, events)
+        events = await self._acts.due_events(ROWS)
+        await self._each(self._acts.handle_due, events, at_once=HANDLED_AT_ONCE)
 
     async def decide_late(self) -> None:
         """Payments that came after their order had expired."""
@@ -64,16 +60,15 @@ class Payer:
     async def give_refunds(self) -> None:
         """Refunds that are to be asked for now."""
         due = await self._acts.due_refunds(REFUNDS_AT_ONCE)
-        await asyncio.gather(*(self._each(self._acts.refund, [(one,)]) for one in due))
+        await self._each(self._acts.refund, ((one,) for one in due), at_once=REFUNDS_AT_ONCE)
 
     async def _each(
-        self, act: Callable[..., Awaitable[bool]], things: Iterable[tuple[Any, ...]]
+        self,
+        act: Callable[..., Awaitable[bool]],
+        things: Iterable[tuple[Any, ...]],
+        *,
+        at_once: int = 1,
     ) -> None:
-        """Call `act` with each; one that fails does not keep the others from being done."""
-        for thing in things:
-            try:
-                await act(*thing)
-            except RecordsUnavailable:
-                raise
-            except Exception:
-                log.exception("payment_not_finished", what=str(thing[-1]))
+        work, shared = Work(self._troubled), iter(things)
+        await asyncio.gather(*(work.each(act, shared) for _ in range(at_once)))
+        work.end()

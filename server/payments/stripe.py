@@ -39,7 +39,9 @@ _DIGITS: Final = {
     "BIF": 0, "DJF": 0, "GNF": 0, "KMF": 0, "MGA": 0, "RWF": 0, "VUV": 0, "ISK": 2, "UGX": 2,
 }  # fmt: skip
 
-_COME_BACK: Final = (409, 429)  # of the 4xx, those that Stripe asks to repeat
+# Of the 4xx, those that another attempt may mend: what Stripe asks to repeat, and our key, which
+# says nothing of the payment.
+_COME_BACK: Final = (401, 403, 409, 424, 429)
 
 
 class StripeProvider:
@@ -164,7 +166,7 @@ def _state(made: stripe.Refund) -> RefundState:
     if made.status == "succeeded":
         return "refunded"
     if made.status in ("failed", "canceled"):
-        raise ProviderUnavailable(f"the refund {made.status}")
+        raise ProviderRefused(f"the refund {made.status}: {made.failure_reason or 'unknown'}")
     return "pending"
 
 

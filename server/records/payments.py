@@ -14,13 +14,17 @@ import asyncpg
 from server.domain.order import OrderStatus
 from server.domain.payment import EventKind, PaymentStatus, Standing
 from server.records import sql
-from server.records.pool import Connection, Pool, acquire
+from server.records.pool import Connection
 
 SQL: Final = sql.load("payments")
 ERROR_CHARS: Final = 300
 RETAKE_ATTEMPTS_MAX: Final = 300  # a re-take that was not decided by then ends in a refund
 REFUND_FIRST_S: Final = 20.0  # to the second attempt; doubled from one to the next
 REFUND_MAX_S: Final = 3_600.0
+EVENT_AFTER_S: Final = 1.0  # a younger event is still being handled by whoever received it
+EVENT_FIRST_S: Final = 2.0  # from the payer's first attempt to its second; doubled each time
+EVENT_MAX_S: Final = 300.0
+EVENT_LOCK_MS: Final = 1_000  # that the payer waits for each lock; who holds one is at work
 
 
 class OrderToPay(NamedTuple):
@@ -99,26 +103,43 @@ class WaitingRetake(NamedTuple):
 
 
 class DueRefund(NamedTuple):
-    """A refund to ask the provider for, now."""
+    """A refund to ask the provider for, now. `attempt`: its number; a later one makes it void."""
 
     payment_id: uuid.UUID
     provider: str
     external_id: str
     amount: int
     currency: str
+    attempt: int
+
+
+class HeldRefund(NamedTuple):
+    """A payment in hand until the transaction ends. `due`: its money has to go back. `in_hand`:
+    its provider may be being asked just now; `refused`: it will not do it. `refunded_twice`: by
+    hand and by the provider."""
+
+    due: bool
+    in_hand: bool
+    refused: bool
+    refunded_twice: bool
 
 
 class Unfinished(NamedTuple):
-    """How much waits: late payments, refunds, events not yet handled."""
+    """How much waits: late payments, refunds, refunds that providers refuse, money that went back
+    twice, events not handled."""
 
     retake_pending: int
     refund_requested: int
+    refund_refused: int
+    refunded_twice: int
     events: int
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentRow:
-    """One payment as operators see it. Times in ms since 1970."""
+    """One payment as operators see it. Times in ms since 1970. `refused`: its provider will not
+    refund it, an operator has to settle it; `settled_by_hand`: one did; `refunded_twice`: and the
+    provider gave the money back as well."""
 
     payment_id: uuid.UUID
     show_id: str
@@ -132,8 +153,35 @@ class PaymentRow:
     reason: str
     attempts: int
     last_error: str
+    settled_by_hand: bool
+    refunded_twice: bool
+    refused: bool
     created_ms: int
     updated_ms: int
+
+
+class EventRow(NamedTuple):
+    """What a provider said of a payment. `handled_ms` 0: not handled yet, `last_error` says why;
+    `outcome`: what came of it."""
+
+    event_id: str
+    kind: EventKind
+    amount: int
+    currency: str
+    outcome: str
+    attempts: int
+    last_error: str
+    received_ms: int
+    handled_ms: int
+
+
+class PaymentAct(NamedTuple):
+    """What an operator did with a payment."""
+
+    action: str
+    actor: str
+    note: str | None
+    at_ms: int
 
 
 # --- Beginning ------------------------------------------------------------------------------------
@@ -174,7 +222,7 @@ async def set_intent(
 
 async def insert_event(conn: Connection, event: NewEvent) -> bool:
     """Keep an event; True when it is new. Outside a transaction it is durable after this."""
-    return await conn.fetchval(SQL["insert_event"], *event) is not None
+    return await conn.fetchval(SQL["insert_event"], *event, EVENT_AFTER_S) is not None
 
 
 async def hold_event(conn: Connection, provider: str, event_id: str) -> HeldEvent | None:
@@ -183,16 +231,23 @@ async def hold_event(conn: Connection, provider: str, event_id: str) -> HeldEven
     return HeldEvent(**row) if row else None
 
 
-async def finish_event(conn: Connection, provider: str, event_id: str, outcome: str) -> None:
-    await conn.execute(SQL["finish_event"], provider, event_id, outcome)
+async def finish_event(
+    conn: Connection, provider: str, event_id: str, outcome: str, payment_id: uuid.UUID | None
+) -> None:
+    """The caller holds the event; `payment_id`: the payment it is about, if it was found."""
+    await conn.execute(SQL["finish_event"], provider, event_id, outcome, payment_id)
 
 
-async def unhandled_events(
-    conn: Connection, older_than_s: float, limit: int
-) -> list[tuple[str, str]]:
-    """(provider, event id) of events that nobody has handled."""
-    rows = await conn.fetch(SQL["unhandled_events"], older_than_s, limit)
+async def take_events(conn: Connection, limit: int) -> list[tuple[str, str]]:
+    """(provider, event id) of events that nobody has handled, each for one caller: if that fails
+    too it is due again after EVENT_FIRST_S, doubled each time up to EVENT_MAX_S."""
+    rows = await conn.fetch(SQL["take_events"], limit, EVENT_FIRST_S, EVENT_MAX_S)
     return [(row["provider"], row["event_id"]) for row in rows]
+
+
+async def note_event_fault(conn: Connection, provider: str, event_id: str, error: str) -> None:
+    """An event could not be handled yet, and why."""
+    await conn.execute(SQL["note_event_fault"], provider, event_id, error[:ERROR_CHARS])
 
 
 async def find_payment(
@@ -259,25 +314,90 @@ async def take_refunds(conn: Connection, limit: int) -> list[DueRefund]:
     return [DueRefund(**row) for row in rows]
 
 
-async def note_attempt(conn: Connection, payment_id: uuid.UUID, error: str) -> None:
-    """The provider did not refund yet, and why."""
-    await conn.execute(SQL["note_attempt"], payment_id, error[:ERROR_CHARS])
+async def start_attempt(conn: Connection, due: DueRefund) -> bool:
+    """Whether the provider is still to be asked by this attempt; it has REFUND_FIRST_S from now."""
+    args = (due.payment_id, due.attempt, REFUND_FIRST_S)
+    return await conn.fetchval(SQL["start_attempt"], *args) is not None
 
 
-async def set_refunded(conn: Connection, payment_id: uuid.UUID) -> None:
-    await conn.execute(SQL["set_refunded"], payment_id)
+async def note_attempt(conn: Connection, due: DueRefund, error: str) -> None:
+    """The provider did not refund yet, and why. Nothing after a later attempt."""
+    await conn.execute(SQL["note_attempt"], due.payment_id, due.attempt, error[:ERROR_CHARS])
+
+
+async def stop_refund(conn: Connection, due: DueRefund, error: str) -> None:
+    """The provider will not refund, and why: the payment waits for an operator. Nothing after a
+    later attempt."""
+    await conn.execute(SQL["stop_refund"], due.payment_id, due.attempt, error[:ERROR_CHARS])
+
+
+async def fail_refund(conn: Connection, payment_id: uuid.UUID, error: str) -> None:
+    """What the provider had taken on failed: the payment waits for an operator. The caller holds
+    it."""
+    await conn.execute(SQL["fail_refund"], payment_id, error)
+
+
+async def set_refunded(conn: Connection, payment_id: uuid.UUID) -> bool:
+    """The provider gave the money back. True: an operator had done so too, meanwhile."""
+    return bool(await conn.fetchval(SQL["set_refunded"], payment_id))
+
+
+async def set_refunded_twice(conn: Connection, payment_id: uuid.UUID) -> None:
+    """The provider gave back what an operator had given back. The caller holds the payment."""
+    await conn.execute(SQL["set_refunded_twice"], payment_id)
+
+
+async def hold_refund(conn: Connection, payment_id: uuid.UUID) -> HeldRefund:
+    """A payment that there is, in hand until the transaction ends."""
+    row = await conn.fetchrow(SQL["hold_refund"], payment_id, REFUND_FIRST_S)
+    assert row is not None  # payments are never deleted
+    return HeldRefund(**row)
+
+
+async def refund_again(conn: Connection, payment_id: uuid.UUID) -> None:
+    """The provider is asked again now. The caller holds the payment, which is to be refunded."""
+    await conn.execute(SQL["refund_again"], payment_id)
+
+
+async def settle_by_hand(conn: Connection, payment_id: uuid.UUID) -> None:
+    """The money went back without the provider's help, or what went back twice is seen to. The
+    caller holds the payment, which waits for that."""
+    await conn.execute(SQL["settle_by_hand"], payment_id)
 
 
 # --- Looking --------------------------------------------------------------------------------------
 
 
 async def list_payments(
-    pool: Pool, *, show_id: str | None = None, unfinished: bool = False, limit: int = 100
+    conn: Connection,
+    *,
+    show_id: str | None = None,
+    unfinished: bool = False,
+    refused: bool = False,
+    limit: int = 100,
 ) -> list[PaymentRow]:
-    """Payments of a show or of all, newest first; `unfinished`: those that still have to move."""
-    async with acquire(pool) as conn:
-        rows = await conn.fetch(SQL["list_payments"], show_id, unfinished, limit)
+    """Payments of a show or of all, newest first; `unfinished`: those that still have to move;
+    `refused`: those that wait for an operator."""
+    rows = await conn.fetch(SQL["list_payments"], show_id, unfinished, refused, None, limit)
     return [PaymentRow(**row) for row in rows]
+
+
+async def get_payment(conn: Connection, payment_id: uuid.UUID) -> PaymentRow | None:
+    row = await conn.fetchrow(SQL["list_payments"], None, False, False, payment_id, 1)
+    return PaymentRow(**row) if row else None
+
+
+async def events_of_payment(conn: Connection, payment_id: uuid.UUID) -> list[EventRow]:
+    """What its provider said of a payment, oldest first."""
+    return [EventRow(*row) for row in await conn.fetch(SQL["events_of_payment"], payment_id)]
+
+
+async def acts_on_payment(
+    conn: Connection, show_id: str, payment_id: uuid.UUID
+) -> list[PaymentAct]:
+    """What operators did with a payment, oldest first."""
+    rows = await conn.fetch(SQL["acts_on_payment"], show_id, str(payment_id))
+    return [PaymentAct(*row) for row in rows]
 
 
 async def count_unfinished(conn: Connection) -> Unfinished:

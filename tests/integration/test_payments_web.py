@@ -15,9 +15,10 @@ from server.acts.order_projector import OrderProjector
 from server.acts.payments import PaymentActs
 from server.config import Settings
 from server.embedded.postgres import PostgresServer
+from server.embedded.valkey import ValkeyServer
 from server.orders.payer import Payer
 from server.orders.worker import ShowConsumer, Tools
-from server.payments.demo import DemoProvider
+from server.payments.demo import DemoProvider, SignedWebhook
 from server.payments.registry import Providers
 from server.records.pool import Pool, open_pool
 from server.store.client import RedisClients
@@ -26,7 +27,6 @@ from server.store.stock import Stock
 from server.store.types import ClaimRequest
 from server.web.app import RECORDS_CONNECTIONS
 from tests.bookshop import eventually
-from tests.conftest import ValkeyFactory
 from tests.live import SECRET, call, token_of
 from tests.web_stage import WebStage, web_stage
 
@@ -70,6 +70,13 @@ class Counter:
         status, answer = await call("POST", f"{self.stage.url}/demo/pay", None, body)
         assert status == 202, answer
         return answer["webhooks"]
+
+    async def captured(self, order: int) -> SignedWebhook:
+        """The news that the order is paid for, to be sent by the test."""
+        _, payment = await self.begin(order)
+        provider = DemoProvider(SECRET.encode())
+        intent = provider.intent_of(payment["pay_url"].split("#")[1])
+        return provider.webhook("payment.captured", intent)
 
     async def events(self) -> list[str]:
         rows = await self.pool.fetch("SELECT outcome FROM payment_events ORDER BY received_at")
@@ -181,10 +188,7 @@ async def test_webhook_when_it_is_not_right_then_its_status_says_why(counter: Co
 
 
 async def test_webhook_when_its_type_is_any_then_the_raw_body_counts(counter: Counter) -> None:
-    _, payment = await counter.begin(await counter.order())
-    provider = DemoProvider(SECRET.encode())
-    intent = provider.intent_of(payment["pay_url"].split("#")[1])
-    made = provider.webhook("payment.captured", intent)
+    made = await counter.captured(await counter.order())
     odd = {**made.headers, "content-type": "text/plain; charset=utf-16"}
     url = f"{counter.stage.url}/webhooks/payments/demo"
     assert await asyncio.to_thread(post, url, made.body, odd) == 200
@@ -193,11 +197,10 @@ async def test_webhook_when_its_type_is_any_then_the_raw_body_counts(counter: Co
 
 
 async def test_demo_pay_when_not_in_demo_mode_then_there_is_no_such_thing(
-    valkey_factory: ValkeyFactory, database_url: str
+    durable_valkey: ValkeyServer, durable_books: PostgresServer
 ) -> None:
-    valkey = await valkey_factory(appendonly="yes", appendfsync="everysec")
     production = {"demo": False, "durability": "fast"}
-    async with web_stage(valkey.url, database_url, **production) as stage:
+    async with web_stage(durable_valkey.url, durable_books.url(), **production) as stage:
         body = {"token": "x", "outcome": "paid"}
         assert (await call("POST", f"{stage.url}/demo/pay", None, body))[0] in (404, 405)
         url = f"{stage.url}/webhooks/payments/demo"
@@ -209,10 +212,7 @@ async def test_webhook_when_postgresql_is_away_then_503_and_taken_later(
 ) -> None:
     async with open_counter(redis_url, postgres_server.url()) as counter:
         order = await counter.order()
-        _, payment = await counter.begin(order)
-        provider = DemoProvider(SECRET.encode())
-        intent = provider.intent_of(payment["pay_url"].split("#")[1])
-        made = provider.webhook("payment.captured", intent)
+        made = await counter.captured(order)
         url = f"{counter.stage.url}/webhooks/payments/demo"
         postgres_server.kill()
         assert await asyncio.to_thread(post, url, made.body, made.headers) == 503
@@ -229,10 +229,7 @@ async def test_webhook_when_a_thousand_copies_come_at_once_then_one_effect(
     counter: Counter,
 ) -> None:
     order = await counter.order()
-    _, payment = await counter.begin(order)
-    provider = DemoProvider(SECRET.encode())
-    intent = provider.intent_of(payment["pay_url"].split("#")[1])
-    made = provider.webhook("payment.captured", intent)
+    made = await counter.captured(order)
     url = f"{counter.stage.url}/webhooks/payments/demo"
     gate = asyncio.Semaphore(64)
 

@@ -44,7 +44,7 @@ def test_step_when_the_event_comes_again_then_nothing_follows(kind: EventKind) -
         step = step_after(kind, before, 100, "CNY")
         after = Standing(
             step.payment or before.payment, step.order or before.order, 100, "CNY",
-            before.paid_otherwise,
+            before.paid_otherwise, refused=step.reason == "refund_failed",
         )  # fmt: skip
         assert step_after(kind, after, 100, "CNY") == NOTHING
 
@@ -106,6 +106,20 @@ def test_refund_when_it_was_asked_for_then_the_reason_stays_ours() -> None:
     assert step_after("refunded", asked, 100, "CNY") == Step("refunded")
 
 
-def test_failed_refund_when_told_then_it_is_asked_for_again() -> None:
+def test_failed_refund_when_told_then_the_payment_waits_for_an_operator() -> None:
     step = step_after("refund_failed", standing("refunded", "refunded"), 100, "CNY")
     assert step == Step("refund_requested", "refund_failed")
+    asked = step_after("refund_failed", standing("refund_requested", "refunded"), 100, "CNY")
+    assert asked == Step(None, "refund_failed")
+    refused = standing("refund_requested", "refunded", refused=True)
+    assert step_after("refund_failed", refused, 100, "CNY") == NOTHING
+
+
+def test_refund_when_it_was_settled_by_hand_then_the_money_went_back_twice() -> None:
+    settled = standing("refunded", "refunded", settled_by_hand=True)
+    assert step_after("refunded", settled, 100, "CNY") == Step(None, "refunded_twice")
+
+
+def test_refund_failure_when_it_was_settled_by_hand_then_nothing() -> None:
+    settled = standing("refunded", "refunded", settled_by_hand=True)
+    assert step_after("refund_failed", settled, 100, "CNY") == NOTHING

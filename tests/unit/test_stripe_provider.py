@@ -103,17 +103,19 @@ async def test_intent_when_made_then_a_session_that_carries_our_payment() -> Non
 
 @pytest.mark.parametrize(
     "answer",
-    [error(500), error(429, "rate_limit"), error(409), (0, stripe.APIConnectionError("cut"))],
-)
+    [
+        error(500), error(429, "rate_limit"), error(409), error(401), error(403),
+        (0, stripe.APIConnectionError("cut")),
+    ],
+)  # fmt: skip
 async def test_intent_when_stripe_is_away_then_unavailable(answer: tuple[int, Any]) -> None:
     made, _ = provider(answer, answer)
     with pytest.raises(ProviderUnavailable):
         await made.create_intent(INTENT)
 
 
-@pytest.mark.parametrize("answer", [error(400, "amount_too_small"), error(401), error(403)])
-async def test_intent_when_stripe_says_no_then_refused(answer: tuple[int, Any]) -> None:
-    made, _ = provider(answer)
+async def test_intent_when_stripe_says_no_then_refused() -> None:
+    made, _ = provider(error(400, "amount_too_small"))
     with pytest.raises(ProviderRefused):
         await made.create_intent(INTENT)
 
@@ -281,8 +283,16 @@ async def test_refund_when_an_earlier_one_failed_then_another_is_made() -> None:
     assert transport.asked[1][3]["Idempotency-Key"] == f"refund:{PAYMENT}:1"
 
 
-async def test_refund_when_it_fails_at_once_then_tried_again_later() -> None:
-    made, _ = provider(listed(), (200, refund("failed")))
+async def test_refund_when_it_fails_at_once_then_refused_and_the_reason_is_told() -> None:
+    failed = {**refund("failed"), "failure_reason": "expired_or_canceled_card"}
+    made, _ = provider(listed(), (200, failed))
+    with pytest.raises(ProviderRefused, match="expired_or_canceled_card"):
+        await made.refund(REFUND)
+
+
+@pytest.mark.parametrize("status", [401, 403, 424, 429])
+async def test_refund_when_another_attempt_may_work_then_unavailable(status: int) -> None:
+    made, _ = provider(error(status), error(status))
     with pytest.raises(ProviderUnavailable):
         await made.refund(REFUND)
 

@@ -119,6 +119,20 @@ SELECT o.pool_id, o.buyer, o.order_id,
 FROM payments p JOIN orders o USING (order_id) JOIN pools USING (pool_id) JOIN skus k USING (sku_id)
 WHERE p.show_id = $1 AND (p.amount, p.currency) <> (o.price * o.quantity, k.currency)
 
+-- name: refund
+-- Money that has to go back, and whose provider refuses to give it back; or that went back twice.
+SELECT o.pool_id, o.buyer, o.order_id,
+       format('payment %s of order %s cannot be refunded: %s', p.payment_id, o.order_id,
+              p.last_error)
+FROM payments p JOIN orders o USING (order_id)
+WHERE p.show_id = $1 AND p.status = 'refund_requested' AND p.next_attempt_at IS NULL
+UNION ALL
+SELECT o.pool_id, o.buyer, o.order_id,
+       format('payment %s of order %s was refunded by hand and by its provider', p.payment_id,
+              p.order_id)
+FROM payments p JOIN orders o USING (order_id)
+WHERE p.show_id = $1 AND p.refunded_twice
+
 -- name: late
 -- $2 seconds. Work that was committed and that no worker has done, nor tried to in the meantime.
 WITH due AS (SELECT now() - make_interval(secs => $2) AS at)
@@ -130,10 +144,16 @@ SELECT pool_id, '', order_id,
        format('Redis was not told that order %s is %s since %s', order_id, status_to, m.at)
 FROM order_moves m, due WHERE show_id = $1 AND told_at IS NULL AND m.at < due.at
 UNION ALL
+SELECT pool_id, '', 0::bigint,
+       format('Redis was not told what became of dead letter %s since %s', dead_letter_id,
+              untold_since)
+FROM dead_letters, due WHERE show_id = $1 AND untold_since < due.at
+UNION ALL
 SELECT 0, p.buyer, p.order_id,
        format('payment %s should have left %s at %s', p.payment_id, p.status, p.next_attempt_at)
 FROM payments p, due
-WHERE show_id = $1 AND status IN ('retake_pending', 'refund_requested')
+WHERE show_id = $1 AND (status = 'retake_pending'
+                        OR status = 'refund_requested' AND next_attempt_at IS NOT NULL)
   AND coalesce(next_attempt_at, updated_at) < due.at
 UNION ALL
 SELECT 0, p.buyer, p.order_id,
