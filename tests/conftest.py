@@ -4,9 +4,11 @@
     database_url        a fresh, migrated database on the session's PostgreSQL
     empty_database_url  a fresh database without tables
     valkey_factory      starts further Valkey servers: `await valkey_factory(appendonly="yes")`
+    durable_valkey      a Valkey of the test's own that keeps all it acknowledged, to be killed
     chromium            path of a Chromium for the pages; without one the test is skipped, or
                         fails where LIVESALE_TEST_CHROMIUM=required (CI)
     postgres_server     a PostgreSQL of the test's own, migrated, to be stopped and killed
+    durable_books       one that keeps what it committed, as production demands
 
 LIVESALE_TEST_REDIS_URL and LIVESALE_TEST_DATABASE_URL run the tests against other servers (the
 Redis is flushed; on the PostgreSQL databases are created and dropped). LIVESALE_TEST_LONG=1 runs
@@ -18,6 +20,7 @@ import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -50,6 +53,7 @@ QUICK_POSTGRES = {
 }
 
 ValkeyFactory = Callable[..., Awaitable[ValkeyServer]]
+_NUMBERS = itertools.count()
 
 
 # What takes longest runs first, so that no process is left alone with it in the end.
@@ -143,6 +147,12 @@ async def valkey_factory(
         shutil.rmtree(server.directory.parent, ignore_errors=True)
 
 
+@pytest.fixture
+async def durable_valkey(valkey_factory: ValkeyFactory) -> ValkeyServer:
+    """A server of the test's own that keeps whatever it has acknowledged, to be killed."""
+    return await valkey_factory(appendonly="yes", appendfsync="always")
+
+
 # --- PostgreSQL ------------------------------------------------------------------------------
 
 
@@ -211,6 +221,22 @@ def database_url(fresh_database: Callable[[str], str], template_database: str) -
     return fresh_database(template_database)
 
 
+@asynccontextmanager
+async def migrated_postgres(
+    binary: binaries.Binary, parent: Path, **settings: str
+) -> AsyncIterator[PostgresServer]:
+    folder = parent / f"p{next(_NUMBERS)}"
+    folder.mkdir()
+    server = make_postgres(binary, folder, **settings)
+    await server.start()
+    try:
+        await asyncio.to_thread(migrate.upgrade, server.url())
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder)
+
+
 @pytest.fixture
 async def postgres_server(
     servers_directory: Path, postgres_binary: binaries.Binary
@@ -219,14 +245,18 @@ async def postgres_server(
 
     `await server.stop()`, `server.kill()`, `await server.start()`; `server.url()`.
     """
-    folder = servers_directory / "own"
-    folder.mkdir()
-    server = make_postgres(postgres_binary, folder)
-    await server.start()
-    await asyncio.to_thread(migrate.upgrade, server.url())
-    yield server
-    server.kill()
-    shutil.rmtree(folder)
+    async with migrated_postgres(postgres_binary, servers_directory) as server:
+        yield server
+
+
+@pytest.fixture
+async def durable_books(
+    servers_directory: Path, postgres_binary: binaries.Binary
+) -> AsyncIterator[PostgresServer]:
+    """A running PostgreSQL of the test's own that keeps what it committed; it is migrated."""
+    safe = {"fsync": "on", "full_page_writes": "on"}
+    async with migrated_postgres(postgres_binary, servers_directory, **safe) as server:
+        yield server
 
 
 # --- Chromium --------------------------------------------------------------------------------

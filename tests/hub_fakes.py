@@ -28,16 +28,7 @@ class FakeViewer:
         self.sent += messages
         self.writes += 1
 
-    is_writable = False
-
-    def frame_of(self, messages: Any) -> Any:
-        return messages
-
-    def send_frame(self, messages: Any) -> None:
-        self.send(*messages)
-
-    def answered(self, messages: Any) -> None:
-        pass
+    is_writable = False  # past the transport, as it has no socket
 
     def refuse(self, ref: int | None, name: str, **details: Any) -> None:
         self.refused.append((ref, name))

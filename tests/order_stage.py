@@ -9,7 +9,6 @@ from typing import Any
 
 from server.acts.order_projector import OrderProjector
 from server.acts.projector import Projector
-from server.audit.audit import audit_show
 from server.domain.order import MoveReason, OrderStatus
 from server.orders.expirer import Expirer
 from server.protocol.messages import ClaimState
@@ -132,7 +131,7 @@ class OrderStage:
         assert not [give for give in await self.gives() if give["applied_at"] is None]
         assert not [move for move in await self.moves() if move["told_at"] is None]
         assert not await self.shop.pool.fetch(_MISCOUNTED)
-        audited = await audit_show(self.shop.clients, self.shop.pool, SHOW)
+        audited = await self.shop.audit()
         assert audited.problems == []
         for order in await self.shop.orders():
             state = await self.state(order["order_id"])

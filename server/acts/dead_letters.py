@@ -4,24 +4,15 @@
 - give back: its units return to the pool. Its claim becomes `released_by_incident`.
 
 Each is committed with its audit line first (server/records/dead_letters.py); buyers and viewers are
-told right after that, or by the projector's sweep. Asked again, a decision is answered as made, and
-what nobody can sweep up is told again.
+told right after that, or by the projector's sweep. Asked again, a decision is answered as made.
 """
-
-from typing import Final
 
 from server.acts.desk import Desk, Permission
 from server.acts.messages import DeadLettersQuery
 from server.acts.views import DeadLetterView, dead_letter_view
-from server.domain.claim import KIND_CLAIM
 from server.domain.identity import Identity, require_host
 from server.records import dead_letters
-from server.records.dead_letters import Decided, Letter
-from server.records.pool import acquire
-from server.store.stock import Stock
-from server.store.types import EVERY_HUB, Confirmation, PoolCounters, Settled
-
-CLAIM_ID_BYTES: Final = 16
+from server.records.dead_letters import Decided
 
 
 class DeadLetterActs:
@@ -30,9 +21,8 @@ class DeadLetterActs:
     `permission` says who may: the show's host, and operators at their terminal.
     """
 
-    def __init__(self, desk: Desk, stock: Stock, permission: Permission = require_host) -> None:
+    def __init__(self, desk: Desk, permission: Permission = require_host) -> None:
         self._desk = desk
-        self._stock = stock
         self._permission = permission
 
     async def list_all(
@@ -72,47 +62,7 @@ class DeadLetterActs:
 
     async def _told(self, decided: Decided) -> DeadLetterView:
         """Tell Redis now if it can be done, and show how the letter stands."""
-        letter = decided.letter
-        await self._desk.apply(self._desk.projector.orders.tell(letter.show_id))
-        if _has_no_row_to_sweep(letter):
-            await self._desk.apply(self._tell_directly(letter))
+        letter, projector = decided.letter, self._desk.projector
+        await self._desk.apply(projector.orders.tell(letter.show_id))
+        await self._desk.apply(projector.letters.tell(letter.show_id, letter.dead_letter_id))
         return dead_letter_view(letter)
-
-    async def _tell_directly(self, letter: Letter) -> None:
-        """What neither an order nor a give tells: a claim without units, a pool's counters."""
-        async with acquire(self._desk.pool) as conn:
-            row = await dead_letters.counters(conn, letter.pool_id)
-        claims = [released] if (released := _released(letter)) else []
-        counters = [PoolCounters(*row)] if row else []
-        await self._stock.confirm_batch(letter.show_id, Confirmation(claims, counters))
-
-
-def _has_no_row_to_sweep(letter: Letter) -> bool:
-    take = letter.take
-    if take is None:
-        return False
-    return letter.units == 0 if letter.status == "given_back" else take.kind != KIND_CLAIM
-
-
-def _released(letter: Letter) -> Settled | None:
-    """Its claim, if it was one that a buyer may look up, as released."""
-    take = letter.take
-    if letter.status != "given_back" or take is None or take.kind != KIND_CLAIM:
-        return None
-    if len(take.claim_id) != CLAIM_ID_BYTES:
-        return None
-    return Settled(
-        hub_id=EVERY_HUB,
-        buyer=take.buyer,
-        claim_id=take.claim_id,
-        status="released_by_incident",
-        pool=take.pool,
-        quantity=take.quantity,
-        price=take.price,
-        price_version=take.price_version,
-        epoch=letter.epoch,
-        seq=letter.seq,
-        order_id=0,
-        pay_by_ms=0,
-        at_ms=take.at_ms,
-    )

@@ -39,5 +39,5 @@ class HostActs:
         self.orders = OrderActs(desk)
         self.moderation = ModerationActs(desk, room_store)
         self.webhooks = WebhookActs(desk, SystemResolver(), allow_private=webhook_allow_private)
-        self.dead_letters = DeadLetterActs(desk, stock)
+        self.dead_letters = DeadLetterActs(desk)
         self.desk = desk

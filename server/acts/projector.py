@@ -12,17 +12,18 @@ come back too.
 """
 
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, cast
 
 import msgspec
 import structlog
 
+from server.acts.letter_projector import LetterProjector
 from server.acts.order_projector import CLOSINGS, OrderProjector
+from server.acts.work import Work
 from server.domain.sale import SaleStatus
-from server.errors import LivesaleError, RecordsUnavailable, Refused, StoreUnavailable
+from server.errors import Refused
 from server.protocol.messages import ProductView, SkuView
-from server.records import moderation, order_life, products, sales, shows
+from server.records import dead_letters, moderation, order_life, products, sales, shows
 from server.records.moderation import ModerationRow
 from server.records.pool import Connection, Pool, acquire
 from server.records.products import ProductRow, SkuRow
@@ -47,11 +48,13 @@ def closing_id(sale_id: int) -> uuid.UUID:
 class Projector:
     """All of it may raise StoreUnavailable and RecordsUnavailable; repeating is always right.
 
-    `orders` tells of units given back and of orders that moved.
+    `orders` tells of units given back and of orders that moved, `letters` of what became of dead
+    letters.
     """
 
     def __init__(self, pool: Pool, stock: Stock, room_store: RoomStore) -> None:
         self.orders = OrderProjector(pool, stock)
+        self.letters = LetterProjector(pool, stock)
         self._pool = pool
         self._stock = stock
         self._room_store = room_store
@@ -164,17 +167,17 @@ class Projector:
             show_ids = await shows.shows_to_project(conn, SWEEP_ROWS)
             sale_ids = await sales.sales_to_project(conn, SWEEP_ROWS)
             untold = await order_life.shows_to_tell(conn, SWEEP_ROWS)
+            letters = await dead_letters.untold_letters(conn, SWEEP_ROWS)
             lowerings = await sales.pending_lowerings(conn, LOWERING_AFTER_S, SWEEP_ROWS)
-        work = _Work()
+        work = Work(self._troubled)
         await work.each(self.project_show, ((show_id,) for show_id in show_ids))
         await work.each(self.project_sale, ((sale_id,) for sale_id in sale_ids))
         await work.each(self.orders.tell, ((show_id,) for show_id in untold))
+        await work.each(self.letters.tell, letters)
         await work.each(
             self.decide_lowering, ((w.show_id, w.sale_id, w.act_id, w.units) for w in lowerings)
         )
-        if work.outage:
-            raise work.outage
-        return work.done
+        return work.end()
 
     def _trouble(self, thing: object, what: str) -> bool:
         """Log the first of a row of failures with the same thing."""
@@ -186,25 +189,6 @@ class Projector:
     def _well(self, thing: object) -> bool:
         self._troubled.discard(thing)
         return True
-
-
-class _Work:
-    """Calls made one after the other, whatever becomes of each."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self.outage: LivesaleError | None = None
-
-    async def each(
-        self, act: Callable[..., Awaitable[int]], arguments: Iterable[tuple[Any, ...]]
-    ) -> None:
-        for args in arguments:
-            try:
-                self.done += await act(*args)
-            except Refused as refusal:
-                log.debug("sweep_refused", thing=str(args[0]), reason=refusal.error.name)
-            except (StoreUnavailable, RecordsUnavailable) as outage:
-                self.outage = outage
 
 
 # --- From rows to projections -----------------------------------------------------------------

@@ -18,6 +18,7 @@
 #include <Python.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -143,6 +144,9 @@ static unsigned collect(Send *sends) {
     return head - begin;
 }
 
+/* What a kernel says that does not know IORING_OP_SEND (before 5.6, or made to look like it). */
+static int is_refused(ssize_t sent) { return sent == -EINVAL || sent == -EOPNOTSUPP; }
+
 /* At most PORTION sends. When io_uring_enter(2) takes no more of them, the ring is given up and the
  * rest sent plainly. */
 static void send_through_ring(Send *sends, int count) {
@@ -156,11 +160,12 @@ static void send_through_ring(Send *sends, int count) {
         if (taken <= 0 && !done && !interrupted) break; /* would never end */
         waiting -= done;
     }
-    if (waiting) {
-        close_ring(); /* what is not completed was never taken */
-        for (int i = 0; i < count; i++) {
-            if (sends[i].sent == -ECANCELED) send_plainly(&sends[i], 1);
-        }
+    int refused = waiting > 0; /* then what is not completed was never taken */
+    for (int i = 0; i < count; i++) refused |= is_refused(sends[i].sent);
+    if (!refused) return;
+    close_ring();
+    for (int i = 0; i < count; i++) {
+        if (sends[i].sent == -ECANCELED || is_refused(sends[i].sent)) send_plainly(&sends[i], 1);
     }
 }
 
@@ -183,23 +188,27 @@ static int fd_of(PyObject *viewer) {
     long fd = PyLong_AsLong(number);
     Py_DECREF(number);
     if (fd == -1 && PyErr_Occurred()) return -2;
-    return fd < 0 ? -1 : (int)fd;
+    return fd < 0 || fd > INT_MAX ? -1 : (int)fd;
 }
 
-/* `sends[i]` for viewers[start + i]; false with an exception set. */
+/* `sends[i]` for viewers[start + i]; false with an exception set. Looking for `fd` may run Python,
+ * which may change both lists: the frames are taken only when that is over. */
 static int prepare(Send *sends, int count, PyObject *viewers, PyObject *frames, Py_ssize_t start) {
+    int own = PyList_Check(frames);
+    for (int i = 0; i < count && start + i < PyList_GET_SIZE(viewers); i++) {
+        sends[i].fd = fd_of(PyList_GET_ITEM(viewers, start + i));
+        if (sends[i].fd == -2) return 0;
+    }
+    if (PyList_GET_SIZE(viewers) < start + count || (own && PyList_GET_SIZE(frames) < start + count)) {
+        PyErr_SetString(PyExc_RuntimeError, "the lists changed");
+        return 0;
+    }
     for (int i = 0; i < count; i++) {
-        if (start + i >= PyList_GET_SIZE(viewers)) {
-            PyErr_SetString(PyExc_RuntimeError, "the list of viewers changed");
-            return 0;
-        }
-        PyObject *frame = PyList_Check(frames) ? PyList_GET_ITEM(frames, start + i) : frames;
+        PyObject *frame = own ? PyList_GET_ITEM(frames, start + i) : frames;
         if (!PyBytes_Check(frame)) {
             PyErr_SetString(PyExc_TypeError, "a frame is bytes");
             return 0;
         }
-        sends[i].fd = fd_of(PyList_GET_ITEM(viewers, start + i));
-        if (sends[i].fd == -2) return 0;
         sends[i].data = PyBytes_AS_STRING(frame);
         sends[i].size = (size_t)PyBytes_GET_SIZE(frame);
         sends[i].sent = sends[i].fd < 0 ? 0 : -ECANCELED;
@@ -221,8 +230,8 @@ static int report(PyObject *found, const Send *sends, int count, Py_ssize_t star
     return 1;
 }
 
-/* The GIL is kept: a portion takes about a millisecond, and while it is held nobody can change the
- * list, drop a frame or reuse a descriptor. */
+/* The GIL is kept: a portion takes about a millisecond, and no Python runs between taking the frames
+ * and the last send, so that nobody can drop one or reuse a descriptor. */
 static PyObject *send_frames(PyObject *viewers, PyObject *frames) {
     Send sends[PORTION];
     PyObject *found = PyList_New(0);
@@ -252,6 +261,7 @@ static PyObject *send_one(PyObject *self, PyObject *const *args, Py_ssize_t coun
     }
     long fd = PyLong_AsLong(args[0]);
     if (fd == -1 && PyErr_Occurred()) return NULL;
+    if (fd > INT_MAX) fd = -1;
     Send one = {(int)fd, PyBytes_AS_STRING(args[1]), (size_t)PyBytes_GET_SIZE(args[1]), 0};
     send_plainly(&one, 1);
     return PyLong_FromSsize_t(one.sent > 0 ? one.sent : 0);

@@ -61,7 +61,10 @@ class Proofs:
         """What a refusal means for a proved hold: its end, or None when it may come again."""
         if refusal == "stock_rebuilding":
             self._redo.on_proof(self._room, buyer, hold)
-        return released(hold) if refusal in _FINAL else None
+        if refusal not in _FINAL:
+            return None
+        self._redo.on_late(self._room, buyer, hold, refusal)
+        return released(hold)
 
 
 def released(hold: ClaimState) -> ClaimState:

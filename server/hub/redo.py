@@ -6,7 +6,7 @@ meanwhile. Whatever comes too late takes part like any claim (hub/claims.py).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -30,6 +30,13 @@ class EvidenceStore(Protocol):
         self, show_id: str, rebuild_id: str, claims: Claims, hub_id: str = "", /
     ) -> bool:
         """With `hub_id`: this is all that the hub has. False: too late. Raises StoreUnavailable."""
+
+
+OnLate = Callable[[Room, str, ClaimState, str], None]  # whose hold, and why it was refused
+
+
+def _ignore_late(room: Room, buyer: str, hold: ClaimState, refusal: str) -> None:
+    """Nobody keeps a record."""
 
 
 class Ring:
@@ -63,9 +70,11 @@ class Ring:
 
 
 class Redo:
-    """The rings of all rooms of a hub."""
+    """The rings of all rooms of a hub. `on_late` hears of holds that were proved too late: their
+    units were gone. Maybe more than once of each."""
 
-    def __init__(self, hub_id: str, store: EvidenceStore) -> None:
+    def __init__(self, hub_id: str, store: EvidenceStore, on_late: OnLate = _ignore_late) -> None:
+        self.on_late = on_late
         self._hub_id = hub_id
         self._store = store
         self._rings: dict[str, Ring] = {}

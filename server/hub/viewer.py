@@ -127,9 +127,12 @@ class Viewer(asyncio.Protocol):
         if _NOTSENT_LOWAT is not None and sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
 
-    def start(self, early: bytes = b"") -> None:
-        """Join the room (the welcome is written), then read what came before the hand-over."""
-        self.room.join(self)
+    def start(self, early: bytes = b"", response: bytes = b"") -> None:
+        """Join the room, then read what came `early`, before the hand-over.
+
+        The welcome is written in one go with the handshake's `response`, if that is still unsent.
+        """
+        self.room.join(self, response)
         if len(early) > limits.EARLY_BYTES_MAX:
             self.close(1009)
         elif early:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -21,8 +22,10 @@ from server.orders.closer import Closer
 from server.orders.expirer import Expirer
 from server.orders.payer import Payer
 from server.orders.sender import Sender, open_sender
+from server.orders.tools import any_redis
 from server.orders.worker import OrderWorker, Tools
 from server.payments.registry import Providers, open_providers
+from server.records import durability as records_durability
 from server.records.pool import open_pool
 from server.store.client import RedisClients
 from server.store.durability import require_durability
@@ -62,11 +65,9 @@ async def serve(settings: Settings) -> None:
         open_sender(tools.pool, allow_private=private) as sender,
         aclosing(open_providers(settings)) as providers,
     ):
-        await require_durability(
-            tools.clients.commands,
-            settings.durability,
-            vouched=settings.durability_vouched,
-            demo=settings.demo,
+        await require_redis(tools.clients, settings)
+        await records_durability.require_durability(
+            tools.pool, settings.durability, demo=settings.demo
         )
         with metrics_served(settings.worker_metrics_port):
             log.info("worker_ready", worker=tools.owner)
@@ -124,6 +125,16 @@ def metrics_served(port: int) -> Iterator[None]:
         thread.join()
 
 
+async def require_redis(clients: RedisClients, settings: Settings) -> None:
+    """Raises Misconfigured when Redis keeps less than the settings promise, StoreUnavailable."""
+    await require_durability(
+        clients.commands,
+        settings.durability,
+        vouched=settings.durability_vouched,
+        demo=settings.demo,
+    )
+
+
 @asynccontextmanager
 async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
     """Connections to both databases, closed at the end."""
@@ -136,7 +147,9 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
         try:
             owner = f"worker-{clock.new_short_id(8)}"
             stock = Stock(scripts)
-            yield Tools(owner, clients, scripts, stock, pool, settings.worker_batch_claims)
+            fit = any_redis if settings.demo else partial(require_redis, clients, settings)
+            batch_claims = settings.worker_batch_claims
+            yield Tools(owner, clients, scripts, stock, pool, batch_claims, fit)
         finally:
             pool.terminate()
     finally:

@@ -1,7 +1,7 @@
 """Entries of the order stream merged into one transaction, and what to tell Redis after it."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgpack
 
@@ -40,23 +40,28 @@ class Batch:
     def confirmation(self, result: CommitResult) -> Confirmation:
         """Every claim that has a fate now, the pools' counters, and all entries to acknowledge."""
         return Confirmation(
-            claims=list(self._settled(result)),
+            claims=[
+                claim
+                for entry in self.entries
+                for claim in settled(entry.takes, result, entry.epoch, entry.hub_id)
+            ],
             pools=[PoolCounters(*count) for count in result.pools.values()],
             entry_ids=[entry.entry_id for entry in self.entries],
         )
 
-    def _settled(self, result: CommitResult) -> Iterator[Settled]:
-        fates = result.fates
-        for entry in self.entries:
-            hub_id, epoch = entry.hub_id, entry.epoch
-            for take in entry.takes:
-                kind, pool, seq, buyer, claim_id, quantity, price, price_version, at_ms = take
-                fate = fates.get((pool, seq)) if kind == KIND_CLAIM else None
-                if fate is not None:
-                    yield Settled(
-                        hub_id, buyer, claim_id, fate.status, pool, quantity, price, price_version,
-                        epoch, seq, fate.order_id, fate.pay_by_ms, at_ms,
-                    )  # fmt: skip
+
+def settled(
+    takes: Iterable[Take], result: CommitResult, epoch: int, hub_id: str
+) -> Iterator[Settled]:
+    """Those of the takes that are claims and have a fate now, for the hub of their buyers."""
+    fates = result.fates
+    for kind, pool, seq, buyer, claim_id, quantity, price, price_version, at_ms in takes:
+        fate = fates.get((pool, seq)) if kind == KIND_CLAIM else None
+        if fate is not None:
+            yield Settled(
+                hub_id, buyer, claim_id, fate.status, pool, quantity, price, price_version,
+                epoch, seq, fate.order_id, fate.pay_by_ms, at_ms,
+            )  # fmt: skip
 
 
 def fault_of_entry(entry: OrderEntry) -> str:

@@ -12,7 +12,7 @@ import structlog
 
 from server import clock, limits
 from server.acts.order_projector import OrderProjector
-from server.errors import RecordsUnavailable, Refused, StoreUnavailable
+from server.errors import RecordsUnavailable, Refused, StoreDamaged, StoreUnavailable
 from server.orders import metrics
 from server.orders.waiting import keep_on
 from server.records import order_life
@@ -77,11 +77,12 @@ class Expirer:
         return done
 
     async def _tell(self, show_id: str) -> StoreUnavailable | None:
-        """The outage that keeps Redis from being told now."""
+        """The outage that keeps Redis from being told now. What concerns this show alone (it is
+        being rebuilt, or damaged) is left to the sweep."""
         try:
             await self._orders.tell(show_id)
+        except (Refused, StoreDamaged) as trouble:
+            log.debug("expiry_told_later", show_id=show_id, reason=str(trouble))
         except StoreUnavailable as outage:
             return outage
-        except Refused as refusal:
-            log.debug("expiry_told_later", show_id=show_id, reason=refusal.error.name)
         return None

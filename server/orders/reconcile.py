@@ -23,7 +23,9 @@ The steps, and what each is for:
     6  begin         what Redis has of the stock is deleted, meta gets the new epoch and the id of
                      the Redis process
     7  write         one REPEATABLE READ snapshot of the books, in bounded portions
-    8  open          the report is committed, the gate follows the show's phase, buyers are told
+    8  open          the report is committed, the gate follows the show's phase, buyers are told.
+                     Not on a Redis that keeps less than was promised: the process that is asked
+                     how it persists is the one that step 6 wrote to, or the opening fails
 
 Why nothing is sold twice. After step 8 a pool's `available` is what the snapshot says is not
 reserved, sold or dead. Between snapshot and opening nobody takes from Redis (gate) and nobody
@@ -54,6 +56,7 @@ the units are gone it is told released_by_incident.
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -123,30 +126,46 @@ class Report:
 
 
 class Diagnosis(NamedTuple):
-    """Why a show must be reconciled, "" when it need not be; and its stock epoch in the books."""
+    """Why a show must be reconciled, "" when it need not be; its stock epoch in the books, and the
+    entries in its order stream."""
 
     complaint: str
     epoch: int
+    backlog: int
 
 
 async def diagnose(show_id: str, tools: Tools) -> Diagnosis:
-    """The books are read first: a take is in Redis before it is in them.
+    """One show. Raises StoreUnavailable, RecordsUnavailable."""
+    return (await diagnose_all([show_id], tools))[show_id]
+
+
+async def diagnose_all(show_ids: Sequence[str], tools: Tools) -> dict[str, Diagnosis]:
+    """By show. The books are read first: a take is in Redis before it is in them.
 
     Raises StoreUnavailable, RecordsUnavailable.
     """
-    expected = await books.read_expected(tools.pool, show_id)
-    if expected is None:  # never projected, so Redis need not have it
-        return Diagnosis("", 0)
-    vitals = await gate.read_vitals(tools.scripts, show_id, list(expected.seqs))
+    expected = await books.read_all_expected(tools.pool, show_ids)
+    pools = {show_id: list(each.seqs) for show_id, each in expected.items()}
+    vitals = await gate.read_all_vitals(tools.scripts, pools)
+    # A show that was never projected need not be in Redis.
+    found = dict.fromkeys(show_ids, Diagnosis("", 0, 0))
+    for show_id, each in expected.items():
+        found[show_id] = await _diagnosis(show_id, tools, each, vitals[show_id])
+    return found
+
+
+async def _diagnosis(show_id: str, tools: Tools, expected: Expected, vitals: Vitals) -> Diagnosis:
     found = complaint(expected, vitals)
     if not found and went_back(expected, vitals):  # or they moved on between the two readings
         later = await books.read_expected(tools.pool, show_id)
         found = went_back(later or expected, vitals)
-    return Diagnosis(found, expected.epoch)
+    return Diagnosis(found, expected.epoch, vitals.backlog)
 
 
 def complaint(expected: Expected, vitals: Vitals) -> str:
     """What is wrong with a show, "" if nothing is."""
+    if vitals.damage:
+        return f"damaged: {'; '.join(vitals.damage)}"
     if not vitals.epoch:
         return "missing: Redis does not have the show"
     if expected.halted_by:
@@ -181,8 +200,10 @@ def went_back(expected: Expected, vitals: Vitals) -> str:
 async def reconcile(show_id: str, tools: Tools, reason: str, by: str) -> Report:
     """Rebuild the show's stock, whatever its state. `by`: who asked, for the record.
 
-    Raises Misconfigured for an unknown show; StoreUnavailable, RecordsUnavailable, Superseded or
-    StockIncident when it was not completed: the show stays closed and must be reconciled again.
+    Raises Misconfigured for an unknown show, Unfit for a Redis that keeps too little (it may have
+    become so: the show stays closed then); StoreUnavailable,
+    RecordsUnavailable, Superseded or StockIncident when it was not completed: the show stays closed
+    and must be reconciled again.
     """
     report = Report(show_id, reason, by)
     async with tools.reconciling, books.sole_reconciler(tools.pool, show_id) as alone:
@@ -199,20 +220,25 @@ class _Reconciliation:
         self._report = report
         self._show_id = report.show_id
         self._id = clock.new_short_id(12)
-        self._books_lost = False
+        self._asks_claims = False
 
     async def run(self) -> None:
         report, tools = self._report, self._tools
         log.warning("reconciling", show_id=self._show_id, reason=report.reason, by=report.by)
         began = clock.monotonic_ms()
+        await tools.require_fit()  # here to begin nothing in vain, and before the opening for good
         phase = await self._phase()
         epoch = await books.read_epoch(tools.pool, self._show_id)
         expected = await books.read_expected(tools.pool, self._show_id)
         seen = await gate.read_vitals(
             tools.scripts, self._show_id, list(expected.seqs) if expected else []
         )
-        self._books_lost = bool(expected and went_back(expected, seen))
+        self._asks_claims = _must_ask_claims(expected, seen)
         await self._close(seen)
+        if seen.damage and not await gate.drop_damaged(
+            tools.scripts, self._show_id, self._id, list(seen.seqs)
+        ):
+            raise Superseded(f"another rebuild has {self._show_id}")
         bump = await books.bump_epoch(
             tools.pool,
             self._show_id,
@@ -229,6 +255,7 @@ class _Reconciliation:
         report.ms_write = await _timed(self._write(rebuild, bump, phase))
         report.ms_closed = round(clock.monotonic_ms() - began)
         report.outcome = "done"
+        await tools.require_fit()
         await books.finish(tools.pool, bump, report.as_dict())
         await rebuild.open()
         self._count()
@@ -306,11 +333,18 @@ class _Reconciliation:
         async for holds in Evidence(self._tools.scripts).holds(self._show_id):
             for hold in holds:
                 found.add(hold)
-        if self._books_lost:  # what their buyers were told is confirmed, Redis still knows
+        if self._asks_claims:
+            await self._add_remembered(found)
+        return found
+
+    async def _add_remembered(self, found: Found) -> None:
+        """What Redis remembers; damage there must not keep the stock from being rebuilt."""
+        try:
             async for claim in self._tools.stock.remembered_claims(self._show_id):
                 if claim.state.status in _KEPT:
                     found.add(hold_of(claim.buyer, claim.state))
-        return found
+        except (ValueError, KeyError, TypeError):
+            log.exception("claims_unreadable", show_id=self._show_id)
 
     # --- Writing ------------------------------------------------------------------------------
 
@@ -354,6 +388,15 @@ class _Reconciliation:
                 await rebuild.write_buyers(pool, units_of)
         for (pool, buyer), units in parked.items():
             await rebuild.write_buyers(pool, {buyer: units})
+
+
+def _must_ask_claims(expected: Expected | None, seen: Vitals) -> bool:
+    """Whether only what Redis remembers of claims may tell of some: the books have lost commits, or
+    the order stream is not what it was. Else both have them, and a claim is not read twice."""
+    if expected is None:
+        return False
+    is_torn = bool(seen.damage or expected.halted_by) or not seen.has_group
+    return is_torn or bool(went_back(expected, seen))
 
 
 async def _timed(work: Any) -> int:

@@ -10,7 +10,7 @@ from server.config import Settings
 from server.domain.claim import StockIncident
 from server.errors import Misconfigured, RecordsUnavailable, StoreUnavailable
 from server.orders.app import open_tools
-from server.orders.reconcile import Report, diagnose, reconcile
+from server.orders.reconcile import Report, diagnose_all, reconcile
 from server.orders.tools import Tools
 from server.records import rebuild as books
 from server.store.rebuild import Superseded
@@ -47,11 +47,12 @@ async def reconcile_shows(settings: Settings, show: str | None = None) -> list[R
     async with open_tools(settings) as tools:
         if show is not None:
             return [await until_done(tools, show, "asked: by hand", BY)]
-        reports = []
-        for show_id in await books.projected_shows(tools.pool):
-            if reason := (await diagnose(show_id, tools)).complaint:
-                reports.append(await until_done(tools, show_id, reason, BY))
-        return reports
+        found = await diagnose_all(await books.projected_shows(tools.pool), tools)
+        return [
+            await until_done(tools, show_id, each.complaint, BY)
+            for show_id, each in found.items()
+            if each.complaint
+        ]
 
 
 async def until_done(tools: Tools, show_id: str, reason: str, by: str) -> Report:

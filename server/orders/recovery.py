@@ -7,14 +7,14 @@ Doing it twice finds nothing the second time.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from server.acts.order_projector import CLOSINGS
 from server.acts.projector import closing_id
 from server.domain.claim import KIND_CLAIM, KIND_CLOSING, KIND_LOWERING, KIND_RETAKE, Take, fault_of
-from server.orders.batch import fault_of_entry, raw_form
+from server.orders.batch import fault_of_entry, raw_form, settled
 from server.orders.entering import enter
 from server.records import orders, rebuild
 from server.records.orders import CommitResult
@@ -171,7 +171,7 @@ class Recovery:
         self._recovered.orders += result.stored
         self._recovered.released += result.released
         self._recovered.dead += result.dead
-        self._recovered.settled += _settled(takes, result, self._epoch)
+        self._recovered.settled += settled(takes, result, self._epoch, EVERY_HUB)
 
 
 def _at_next_place(take: Take, last: dict[int, int]) -> Take:
@@ -180,15 +180,3 @@ def _at_next_place(take: Take, last: dict[int, int]) -> Take:
         return take
     last[take.pool] += 1
     return take._replace(seq=last[take.pool])
-
-
-def _settled(takes: Sequence[Take], result: CommitResult, epoch: int) -> Iterator[Settled]:
-    """Claims that have a fate now, for all hubs: nobody knows where their buyers are."""
-    for take in takes:
-        kind, pool, seq, buyer, claim_id, quantity, price, price_version, at_ms = take
-        fate = result.fates.get((pool, seq)) if kind == KIND_CLAIM else None
-        if fate is not None:
-            yield Settled(
-                EVERY_HUB, buyer, claim_id, fate.status, pool, quantity, price, price_version,
-                epoch, seq, fate.order_id, fate.pay_by_ms, at_ms,
-            )  # fmt: skip

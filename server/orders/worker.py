@@ -17,6 +17,7 @@ What can go wrong with a batch, and what is done:
     a take's data is refused      halve the batch down to it, park it, store the others
     a seq is missing              take over what other workers still hold; if it stays missing:
     Redis contradicts the books   halt the show: gate closed, nothing stored until reconciled
+    Redis keeps less than it must gate closed until it is mended; the stock is rebuilt then
 
 Whoever gets the lease looks first whether Redis still has the show's stock, and has it rebuilt if
 not (orders/reconcile.py): after a halt, and after whatever Redis may have lost something by.
@@ -30,12 +31,13 @@ import structlog
 
 from server import clock
 from server.domain.claim import StockIncident
-from server.errors import RecordsUnavailable, Refused, StoreUnavailable
+from server.errors import RecordsUnavailable, Refused, StoreUnavailable, Unfit
+from server.limits import SHOW_KEPT_DAYS
 from server.orders import lease, metrics
 from server.orders.batch import Batch, BatchReader, raw_form
 from server.orders.entering import enter
 from server.orders.lease import Lease
-from server.orders.reconcile import diagnose, reconcile
+from server.orders.reconcile import diagnose, diagnose_all, reconcile
 from server.orders.tools import Tools as Tools  # part of what is given to OrderWorker
 from server.orders.waiting import Backoff, wait_for
 from server.records import orders
@@ -57,7 +59,6 @@ RECONCILED_WELL_MS: Final = 60_000  # after that the next reconciliation need no
 FAILED_RETRY_MS: Final = 5_000
 DISCOVER_MS: Final = 500
 QUIET_EVERY_MS: Final = 5_000  # how often shows without a running sale are looked at
-ENDED_DAYS: Final = 7
 
 
 class ShowConsumer:
@@ -74,6 +75,7 @@ class ShowConsumer:
         self._log = log.bind(show_id=show_id, worker=tools.owner)
         self._epoch = 0  # of the stock, as last diagnosed
         self._halted_by = ""
+        self._unfit = ""  # why Redis is not good enough, as last logged
         self._halting: StockIncident | StreamLost | None = None  # not on record everywhere yet
         self._reconcile_backoff = Backoff(RECONCILED_WELL_MS)
         self._reconcile_due = 0.0  # monotonic ms
@@ -111,6 +113,9 @@ class ShowConsumer:
         except (Refused, Superseded) as refusal:  # somebody rebuilds the stock meanwhile
             self._log.info("consumer_yields", reason=str(refusal))
             return LEASE_RETRY_MS
+        except Unfit as unfit:
+            await self._keep_closed(str(unfit))
+            return HALTED_RETRY_MS
         except Exception:  # one show's trouble must not stop the others
             self._log.exception("consumer_failed")
             return FAILED_RETRY_MS
@@ -131,7 +136,21 @@ class ShowConsumer:
     async def _diagnose(self) -> str:
         diagnosis = await diagnose(self.show_id, self._tools)
         self._epoch, self.is_closed = diagnosis.epoch, bool(diagnosis.complaint)
+        await self._tools.require_fit()
+        self._unfit = ""
         return diagnosis.complaint
+
+    async def _keep_closed(self, fault: str) -> None:
+        """Redis keeps less than buyers were promised: sell nothing on it. Once it is mended the
+        closed gate has the stock rebuilt."""
+        self.is_closed, self._reconcile_due = True, 0.0
+        if fault != self._unfit:
+            self._unfit = fault
+            self._log.critical("redis_unfit", reason=fault)
+        try:
+            await gate.close_for_rebuilding(self._tools.scripts, self.show_id, epoch=self._epoch)
+        except StoreUnavailable as outage:
+            self._log.warning("gate_not_closed", reason=str(outage))
 
     def _reconcile_later(self) -> None:
         """When the next reconciliation may begin: a show that needs many should not only be
@@ -288,7 +307,7 @@ class OrderWorker:
         self._running = {s: pair for s, pair in self._running.items() if not pair[1].done()}
         metrics.shows.set(len(self._running))
         metrics.closed.set(sum(consumer.is_closed for consumer, _ in self._running.values()))
-        shows = await orders.shows_with_work(self._tools.pool, ENDED_DAYS)
+        shows = await orders.shows_with_work(self._tools.pool, SHOW_KEPT_DAYS)
         for show_id, (consumer, _) in self._running.items():
             consumer.leaving = not shows.get(show_id, False)
         waiting = await orders.shows_waiting(self._tools.pool)
@@ -296,26 +315,19 @@ class OrderWorker:
             self._quiet_due = clock.monotonic_ms() + QUIET_EVERY_MS
             waiting |= await orders.shows_returning(self._tools.pool)
         found = (shows.keys() | waiting) - self._running.keys()
-        for show_id in sorted(found, key=lambda show_id: not shows.get(show_id)):
-            look = due or show_id in waiting
-            try:
-                has_work = shows.get(show_id) or (look and await self._has_work(show_id))
-            except StoreUnavailable:  # perhaps only this show's: let it wait by itself
-                self._start(show_id, tasks, stopping)
-                raise
-            if has_work:
-                self._start(show_id, tasks, stopping)
+        quiet = [show_id for show_id in sorted(found) if not shows.get(show_id)]
+        for show_id in found.difference(quiet):
+            self._start(show_id, tasks, stopping)
+        looked_at = quiet if due else [show_id for show_id in quiet if show_id in waiting]
+        for show_id in await self._with_work(looked_at):
+            self._start(show_id, tasks, stopping)
 
     def _start(self, show_id: str, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
         consumer = ShowConsumer(show_id, self._tools)
         self._running[show_id] = (consumer, tasks.create_task(consumer.run(stopping)))
 
-    async def _has_work(self, show_id: str) -> bool:
-        """A show without running sale: is its stock unsound, or its stream not empty?"""
-        if (await diagnose(show_id, self._tools)).complaint:
-            return True
-        stream = OrderStream(show_id, self._tools.clients, self._tools.scripts)
-        try:
-            return await stream.backlog() > 0
-        finally:
-            await stream.aclose()
+    async def _with_work(self, shows: Sequence[str]) -> list[str]:
+        """Of shows without a running sale, those whose stock is unsound or whose stream is not
+        empty. There may be a thousand, so they are asked for together."""
+        found = await diagnose_all(shows, self._tools) if shows else {}
+        return [show_id for show_id, each in found.items() if each.complaint or each.backlog]

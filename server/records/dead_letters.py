@@ -3,7 +3,7 @@
 While a letter is parked its units count as dead in its pool and the claim stays held. Decisions
 are made here in the caller's transaction, under the pool's row as everything that changes its
 units; whoever comes second finds it decided. Redis is told afterwards by what is written: an
-order's step, or a give (acts/order_projector.py).
+order's step or a give (acts/order_projector.py), else the letter itself (acts/letter_projector.py).
 """
 
 import uuid
@@ -106,6 +106,22 @@ async def counters(conn: Connection, pool_id: int) -> PoolCount | None:
     return PoolCount(*row) if row else None
 
 
+async def untold_letters(conn: Connection, limit: int) -> list[tuple[str, int]]:
+    """(show, letter) of decisions that Redis may not have and nothing but the letter tells."""
+    return [tuple(row) for row in await conn.fetch(_SQL["untold_letters"], limit)]
+
+
+async def untold_letter(conn: Connection, show_id: str, letter_id: int) -> Letter | None:
+    """The letter, if it is one of `untold_letters`."""
+    untold = await conn.fetchval(_SQL["is_untold"], show_id, letter_id)
+    return await get_letter(conn, show_id, letter_id) if untold else None
+
+
+async def mark_told(conn: Connection, letter_id: int) -> None:
+    """Redis has what was decided."""
+    await conn.execute(_SQL["mark_told"], letter_id)
+
+
 def _readable_take(take: Take) -> dict[str, Any]:
     fields = {name: _readable(value) for name, value in take._asdict().items()}
     return {**fields, "kind": KIND_NAMES.get(take.kind, str(take.kind))}
@@ -145,12 +161,13 @@ async def redrive(conn: Connection, show_id: str, letter_id: int, actor: str) ->
     if status != "parked" or take is None or pool is None or take.kind == KIND_RETAKE:
         raise Refused("conflict", _why_not(status, take, pool))
     order_id = 0
-    if take.kind == KIND_CLAIM:
+    is_claim = take.kind == KIND_CLAIM
+    if is_claim:
         await _require_fit(conn, letter, take, pool)
         order_id = await _book_claim(conn, letter, take, pool["pay_within_s"], actor)
     else:
         await _book_lowering(conn, letter, take)
-    await conn.execute(_SQL["set_status"], letter_id, "redriven")
+    await conn.execute(_SQL["set_status"], letter_id, "redriven", not is_claim)
     return Decided(letter._replace(status="redriven"), order_id)
 
 
@@ -168,7 +185,8 @@ async def give_back(conn: Connection, show_id: str, letter_id: int) -> Decided:
         raise Refused("conflict", _why_not(status, take, pool))
     if letter.units and take is not None:
         await _give(conn, letter, take)
-    await conn.execute(_SQL["set_status"], letter_id, "given_back")
+    untold = take is not None and not letter.units
+    await conn.execute(_SQL["set_status"], letter_id, "given_back", untold)
     return Decided(letter._replace(status="given_back"))
 
 

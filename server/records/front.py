@@ -1,5 +1,6 @@
-"""What the front page needs from PostgreSQL; statements are in sql/front.sql."""
+"""What visitors need from PostgreSQL before they are viewers; statements are in sql/front.sql."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from server.records.pool import Pool, acquire
@@ -20,6 +21,16 @@ async def live_shows(pool: Pool, limit: int) -> list[LiveShow]:
     async with acquire(pool) as connection:
         rows = await connection.fetch(_SQL["live_shows"], limit)
     return [LiveShow(row["show_id"], row["title"]) for row in rows]
+
+
+async def known_shows(pool: Pool, show_ids: Collection[str], days: int) -> dict[str, bool]:
+    """Of these shows those that there are, and whether they ended over `days` ago.
+
+    Raises RecordsUnavailable.
+    """
+    async with acquire(pool) as connection:
+        rows = await connection.fetch(_SQL["known_shows"], list(show_ids), days)
+    return {row["show_id"]: row["is_over"] for row in rows}
 
 
 async def answers(pool: Pool) -> None:

@@ -2,6 +2,9 @@
 
 Web and worker both do this when they start, at the same time and on every machine: an advisory
 lock lets one of them work while the others wait, and all revisions due run in one transaction.
+
+A table that somebody else has locked is not waited for without end: all who want it would queue
+behind us. So a revision begins with what others may read through, and drops and alters last.
 """
 
 import asyncio
@@ -10,11 +13,12 @@ from typing import Any
 
 import asyncpg
 
-from server.errors import Misconfigured
+from server.errors import Misconfigured, RecordsUnavailable
 from server.records.pool import CONNECT_SECONDS, outages
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x6C697665  # "live": our number among the database's advisory locks
+LOCK_SECONDS = 5  # for one table; longer than PostgreSQL's own autovacuum takes to make way
 
 
 def newest_revision() -> str:
@@ -27,7 +31,7 @@ def upgrade(database_url: str) -> None:
 
     Blocking; must not run in a thread with an event loop. All revisions commit together or none.
     Raises Misconfigured when the schema is newer than this code, RecordsUnavailable when
-    PostgreSQL does not answer.
+    PostgreSQL does not answer or somebody keeps a table locked.
     """
     asyncio.run(upgrade_async(database_url))
 
@@ -38,6 +42,11 @@ async def upgrade_async(database_url: str) -> None:
         with outages():
             if await current_revision(database_url) != newest_revision():
                 await _run_alembic(database_url)
+    except asyncpg.LockNotAvailableError as error:
+        raise RecordsUnavailable(
+            f"the schema was not changed: a table is in use, and was not free within {LOCK_SECONDS}"
+            " s (pg_stat_activity tells by whom); try again"
+        ) from error
     except asyncpg.InvalidCatalogNameError as error:
         raise Misconfigured(f"the database does not exist: {error}") from error
 
@@ -74,6 +83,7 @@ async def _run_alembic(database_url: str) -> None:
     try:
         async with engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+            await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
             await connection.run_sync(_upgrade_to_head)
     finally:
         await engine.dispose()

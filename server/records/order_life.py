@@ -51,6 +51,11 @@ class MovedOrder(NamedTuple):
 # --- Moving -----------------------------------------------------------------------------------
 
 
+async def wait_at_most(conn: Connection, ms: int) -> None:
+    """For each lock in this transaction; then it fails with asyncpg.LockNotAvailableError."""
+    await conn.execute(SQL["wait_at_most"], str(ms))
+
+
 async def hold_pools(conn: Connection, show_id: str, order_ids: Sequence[int]) -> None:
     """Hold the epoch's row and those of the orders' pools: nobody else moves these orders then."""
     await conn.execute(SQL["hold_epoch"], show_id)
@@ -195,7 +200,7 @@ async def expire(pool: Pool, show_id: str, order_ids: Sequence[int]) -> int | No
     rows for LOCK_WAIT_MS, nothing was changed."""
     try:
         async with transaction(pool) as conn:
-            await conn.execute(SQL["wait_at_most"], str(LOCK_WAIT_MS))
+            await wait_at_most(conn, LOCK_WAIT_MS)
             moved = await move_orders(
                 conn, show_id, order_ids, status_from="confirmed", status_to="expired",
                 reason="deadline", due_only=True,

@@ -28,7 +28,7 @@ from server.domain.claim import (
     rule,
     split_known,
 )
-from server.domain.order import OrderStatus
+from server.domain.order import STATUSES, OrderStatus
 from server.records import retakes, sql
 from server.records.outbox import TakenRange, note_taken
 from server.records.pool import Connection, Pool, acquire
@@ -436,7 +436,8 @@ async def list_orders(
     """Orders of a show by rising id, those above id `after`, at most `limit`."""
     async with acquire(pool) as connection:
         if buyer is None:
-            ids = await connection.fetch(SQL["order_ids"], show_id, status, after, limit)
+            wanted = STATUSES if status is None else (status,)
+            ids = await connection.fetch(SQL["order_ids"], show_id, wanted, after, limit)
         else:
             terms = (show_id, buyer, status, after, limit)
             ids = await connection.fetch(SQL["order_ids_of_buyer"], *terms)

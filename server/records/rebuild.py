@@ -72,10 +72,18 @@ class Expected:
 
 async def read_expected(pool: Pool, show_id: str) -> Expected | None:
     """None for a show that Redis need not have."""
+    return (await read_all_expected(pool, [show_id])).get(show_id)
+
+
+async def read_all_expected(pool: Pool, show_ids: Sequence[str]) -> dict[str, Expected]:
+    """By show, those that Redis must have. One statement, however many there are."""
     async with acquire(pool) as conn:
-        row = await conn.fetchrow(SQL["expected"], show_id)
-    if row is None:
-        return None
+        return {
+            row["show_id"]: _expected(row) for row in await conn.fetch(SQL["expected"], show_ids)
+        }
+
+
+def _expected(row: "asyncpg.Record") -> Expected:
     seqs, versions = (
         dict(zip(row["pools"], row[name], strict=True)) for name in ("seqs", "versions")
     )

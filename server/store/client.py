@@ -9,18 +9,19 @@ What redis-py would do by itself and we must not have:
 """
 
 import asyncio
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import redis.asyncio as aioredis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from server.errors import Misconfigured, StoreUnavailable
+from server.errors import Misconfigured, StoreDamaged, StoreUnavailable
 from server.store.types import ServerFacts
 
 CONNECTIONS_MAX = 64
@@ -28,11 +29,16 @@ COMMAND_SECONDS = 2.0
 BLOCKING_SECONDS = 15.0  # blocking reads must ask for less
 CONNECT_SECONDS = 2.0
 VERSION_MIN = (7, 0, 0)
+EVICTS = "maxmemory-policy must be noeviction: evicting a key would sell units twice"
+
+# What Redis says of a key of another type, and of a Lua error, like CORRUPT of our scripts.
+_DAMAGE: Final = re.compile(r"WRONGTYPE |(ERR )?user_script:\d+: ")
 
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Whatever goes wrong with Redis inside becomes StoreUnavailable: the effect is unknown.
+    """Whatever goes wrong with Redis inside becomes StoreUnavailable: the effect is unknown; or
+    StoreDamaged.
 
     Before Python 3.12 a cancellation gets lost in asyncio.wait_for, which redis-py uses, when it
     comes at the moment of success; here it is raised again.
@@ -40,7 +46,9 @@ def redis_errors() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        damaged = isinstance(error, ResponseError) and _DAMAGE.match(str(error))
+        unavailable = StoreDamaged if damaged else StoreUnavailable
+        raise unavailable(f"{type(error).__name__}: {error}") from error
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
@@ -120,11 +128,14 @@ class RedisClients:
         if facts.version < VERSION_MIN:
             found = ".".join(map(str, facts.version))
             raise Misconfigured(f"Redis >= 7.0 or Valkey >= 7.2 is needed, this is {found}")
-        if info.get("maxmemory_policy") != "noeviction":
-            raise Misconfigured(
-                "maxmemory-policy must be noeviction: evicting a key would sell units twice"
-            )
+        if may_evict(info):
+            raise Misconfigured(EVICTS)
         return facts
+
+
+def may_evict(info: dict[str, object]) -> bool:
+    """Whether the server of an INFO reply drops keys when its memory is full."""
+    return info.get("maxmemory_policy") != "noeviction"
 
 
 def server_facts(info: dict[str, object]) -> ServerFacts:

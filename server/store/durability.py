@@ -17,9 +17,9 @@ import structlog
 from redis.exceptions import ResponseError
 
 from server import clock, limits
-from server.errors import Misconfigured, StoreUnavailable
+from server.errors import StoreUnavailable, Unfit
 from server.store import keys
-from server.store.client import command, commands
+from server.store.client import EVICTS, command, commands, may_evict
 from server.store.scripts import Scripts
 
 log = structlog.get_logger()
@@ -38,17 +38,19 @@ _FORBIDDEN: Final = (
 async def require_durability(
     client: "aioredis.Redis", profile: Profile, *, vouched: bool, demo: bool
 ) -> None:
-    """Refuse a server that does not keep what `profile` promises, or does not tell.
+    """Refuse a server that does not keep what `profile` promises, may evict, or does not tell.
 
-    A demo is only warned. `vouched`: the operator knows what a managed service keeps where it
-    forbids to ask. Raises Misconfigured, which says what to change, and StoreUnavailable.
+    Asked at the start and whenever stock is rebuilt: a server that was restarted may have other
+    settings. A demo is only warned. `vouched`: the operator knows what a managed service keeps
+    where it forbids to ask. Raises Unfit, which says what to change, and StoreUnavailable.
     """
     if profile == "none":
         fault = "" if demo else "durability none is for demos and tests: claims could be lost"
     else:
-        fault = _fault(profile, await _persistence(client), vouched=vouched)
+        evicts = may_evict(await command(client, "INFO", "memory"))
+        fault = EVICTS if evicts else _fault(profile, await _persistence(client), vouched=vouched)
     if fault and not demo:
-        raise Misconfigured(fault)
+        raise Unfit(fault)
     if fault:
         log.warning("redis_not_durable", reason=fault)
 

@@ -89,8 +89,24 @@ class Scripts:
         await command(self.client, "SCRIPT LOAD", script.source)
         return await commands(self.client, *calls)
 
+    async def run_many(
+        self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        """As `run` for the keys and arguments of each call, all in one round trip. Others may come
+        between two of them. Raises StoreUnavailable when one failed; any may have run."""
+        if len(calls) == 1:
+            return [await self.run(name, *calls[0])]
+        script = load(name)
+        words = [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
+        try:
+            return await commands(self.client, *words)
+        except StoreUnavailable as error:
+            _raise_unless_forgotten(name, error)
+        await command(self.client, "SCRIPT LOAD", script.source)
+        return await commands(self.client, *words)
+
 
 def _raise_unless_forgotten(name: str, error: StoreUnavailable) -> None:
     """Return when Redis does not know the script (any more): nothing ran, load it and repeat."""
     if not isinstance(error.__cause__, NoScriptError):
-        raise StoreUnavailable(f"{name}: {error}") from error.__cause__
+        raise type(error)(f"{name}: {error}") from error.__cause__

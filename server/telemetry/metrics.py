@@ -65,6 +65,11 @@ claims = Tally(
     "Claims answered by outcome: held, repeated (known id), or the name in the error table",
     "outcome",
 )
+released_late = Tally(
+    "livesale_claims_released_late",
+    "Holds that were lost with Redis and proved when their units were gone, by why they were",
+    "refusal",
+)
 order_events = Tally(
     "livesale_order_events", "Claims that moved on, as told to this hub's buyers", "status"
 )

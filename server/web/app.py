@@ -23,6 +23,7 @@ from server.acts.order_projector import OrderProjector
 from server.acts.payments import PaymentActs
 from server.audit.child import audit_in_child
 from server.config import Settings
+from server.errors import RecordsUnavailable, StoreUnavailable
 from server.hub.claims import ClaimDesk
 from server.hub.holds import HoldTracker
 from server.hub.hub import Hub
@@ -34,6 +35,7 @@ from server.hub.room import Room
 from server.hub.viewer import Viewer
 from server.payments.demo_webhooks import DemoWebhooks
 from server.payments.registry import open_providers
+from server.records import durability as records_durability
 from server.records import front
 from server.records.pool import Pool, open_pool
 from server.store.bus import Bus
@@ -49,8 +51,11 @@ from server.web import host_api, viewer_api
 from server.web.admission import Admission
 from server.web.commands import Commands
 from server.web.crew import Crew
+from server.web.door import Usher
 from server.web.health import Health, NotReady
 from server.web.host_audit import AuditDesk
+from server.web.known_shows import KnownShows
+from server.web.late_releases import LateReleases
 from server.web.openapi import openapi_route
 from server.web.pages import LISTED_MAX, Pages, SecurityHeaders
 from server.web.payments_api import PaymentsApi
@@ -93,6 +98,11 @@ class Desks:
     policies: Policies
     crew: Crew
     commands: Commands
+    late: LateReleases
+
+    def is_prepared(self, room: Room) -> bool:
+        """Would `prepare` have nothing to do?"""
+        return self.policies.knows(room) and self.crew.knows(room.show_id)
 
     async def prepare(self, room: Room) -> None:
         """What must be known before a viewer enters `room`. Raises StoreUnavailable."""
@@ -105,6 +115,7 @@ class WebProcess:
     """A running web process: the ASGI app, who may come in, and how to stop well."""
 
     app: Starlette
+    usher: Usher
     admission: Admission
     hub: Hub
     claims: ClaimDesk
@@ -141,20 +152,23 @@ async def web_process(settings: Settings) -> AsyncIterator[WebProcess]:
         desks = make_desks(settings, hub_id, stores)
         hub = make_hub(settings, hub_id, stores, desks, admission)
         await hub.start()
-        stack.push_async_callback(close_within, HUB_STOP_SECONDS, hub.stop)
+        stack.push_async_callback(close_within, CLOSE_SECONDS, desks.late.flush)
+        stack.push_async_callback(close_within, HUB_STOP_SECONDS, hub.stop)  # ends before that
         watch_gauges(hub, desks)
         payments = open_payments(settings, stores, stack)
         audits = AuditDesk(lambda show_id: audit_in_child(settings, show_id))
         stack.push_async_callback(close_within, CLOSE_SECONDS, audits.aclose)
-        app = make_app(settings, stores, desks, hub, admission, payments, audits)
+        watch = make_watch(settings, stores, desks, hub, admission)
+        app = make_app(settings, stores, watch, payments, audits)
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(desks.holds.run()),
+                tasks.create_task(desks.late.run()),
                 tasks.create_task(desks.policies.keep_fresh(hub.rooms.values)),
                 tasks.create_task(sweep_paces(desks.commands)),
             ]
             try:
-                yield WebProcess(app, admission, hub, desks.claims)
+                yield WebProcess(app, watch.usher, admission, hub, desks.claims)
             finally:
                 for task in background:
                     task.cancel()
@@ -165,14 +179,10 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     clients = await RedisClients.open(settings.redis_url)
     stack.push_async_callback(close_within, CLOSE_SECONDS, clients.aclose)
     await clients.check_server()
-    await require_durability(
-        clients.commands,
-        settings.durability,
-        vouched=settings.durability_vouched,
-        demo=settings.demo,
-    )
+    await require_redis(clients, settings)
     pool = await open_pool(settings.database_url, size=RECORDS_CONNECTIONS)
     stack.push_async_callback(close_within, CLOSE_SECONDS, pool.close)
+    await records_durability.require_durability(pool, settings.durability, demo=settings.demo)
     scripts = Scripts(clients.commands)
     await scripts.preload()
     bus = Bus(clients)
@@ -185,20 +195,35 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     return Stores(clients, stock, evidence, rooms, bus, redis_clock, pool)
 
 
+async def require_redis(clients: RedisClients, settings: Settings) -> None:
+    """Raises Misconfigured when Redis keeps less than the settings promise, StoreUnavailable."""
+    await require_durability(
+        clients.commands,
+        settings.durability,
+        vouched=settings.durability_vouched,
+        demo=settings.demo,
+    )
+
+
 async def close_within(seconds: float, close: Callable[[], Awaitable[object]]) -> None:
-    """Close one thing; what takes longer than `seconds` is left to the end of the process."""
+    """Close one thing; what takes longer than `seconds`, or needs a server that is away, is left to
+    the end of the process."""
+    what = getattr(close, "__qualname__", "")
     try:
         async with asyncio.timeout(seconds):
             await close()
     except TimeoutError:
-        log.warning("close_took_too_long", what=getattr(close, "__qualname__", ""))
+        log.warning("close_took_too_long", what=what)
+    except (StoreUnavailable, RecordsUnavailable) as outage:
+        log.warning("close_failed", what=what, reason=str(outage))
 
 
 def make_desks(settings: Settings, hub_id: str, stores: Stores) -> Desks:
     """The desks, joined: news of a claim goes from the holds' look-up to its room's batcher."""
     receipts = Receipts(settings.require_secret())
     holds = HoldTracker(stores.stock, lambda room, *moved: claims.on_orders(room, (moved,)))
-    redo = Redo(hub_id, stores.evidence)
+    late = LateReleases(stores.pool)
+    redo = Redo(hub_id, stores.evidence, late.note)
     claims = ClaimDesk(hub_id, stores.stock, receipts, holds.of, redo)
     policies = Policies(stores.rooms)
     crew = Crew(stores.pool)
@@ -210,7 +235,7 @@ def make_desks(settings: Settings, hub_id: str, stores: Stores) -> Desks:
         policies=policies,
         crew=crew,
     )
-    return Desks(claims, holds, redo, policies, crew, commands)
+    return Desks(claims, holds, redo, policies, crew, commands, late)
 
 
 def make_hub(
@@ -249,14 +274,17 @@ def open_payments(settings: Settings, stores: Stores, stack: AsyncExitStack) -> 
     return PaymentsApi(PaymentActs(stores.pool, stores.stock, projector, providers), demo)
 
 
+def make_watch(
+    settings: Settings, stores: Stores, desks: Desks, hub: Hub, admission: Admission
+) -> Watch:
+    """The way in for viewers."""
+    known = KnownShows(lambda shows: front.known_shows(stores.pool, shows, limits.SHOW_KEPT_DAYS))
+    origins = settings.allowed_origins
+    return Watch(hub, admission, origins, desks.prepare, desks.is_prepared, known)
+
+
 def make_app(
-    settings: Settings,
-    stores: Stores,
-    desks: Desks,
-    hub: Hub,
-    admission: Admission,
-    payments: PaymentsApi,
-    audits: AuditDesk,
+    settings: Settings, stores: Stores, watch: Watch, payments: PaymentsApi, audits: AuditDesk
 ) -> Starlette:
     """All routes."""
     viewers = viewer_api.endpoints(demo=settings.demo)
@@ -264,14 +292,13 @@ def make_app(
         *(*host_api.ENDPOINTS, *audits.endpoints()),
         *(*viewers, *payments.endpoints()),
     )
-    watch = Watch(hub, admission, settings.allowed_origins, desks.prepare)
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws/{show_id}", watch.enter),
         WebSocketRoute("/{path:path}", watch.nowhere),
         *(endpoint.route() for endpoint in endpoints),
         openapi_route(endpoints),
         payments.route(),
-        *make_health(settings, stores, hub, admission).routes(),
+        *make_health(settings, stores, watch.hub, watch.admission).routes(),
         *Pages(Shared(lambda: front.live_shows(stores.pool, LISTED_MAX), SHARED_SECONDS)).routes(),
     ]
     app = Starlette(
@@ -299,9 +326,14 @@ def make_health(settings: Settings, stores: Stores, hub: Hub, admission: Admissi
         if any(now - room.heard_at > FEED_SILENT_SECONDS for room in hub.rooms.values()):
             raise NotReady("a room hears nothing from Redis")
 
+    async def redis_works() -> None:
+        await command(stores.clients.commands, "PING")
+        if not settings.demo:  # it may have been restarted with other settings
+            await require_redis(stores.clients, settings)
+
     return Health(
         {
-            "redis": Shared(lambda: command(stores.clients.commands, "PING"), SHARED_SECONDS),
+            "redis": Shared(redis_works, SHARED_SECONDS),
             "postgresql": Shared(lambda: front.answers(stores.pool), SHARED_SECONDS),
             "feed": feed_is_heard,
             "door": lets_viewers_in,

@@ -53,12 +53,12 @@ class Health:
 
     async def readyz(self, request: Request) -> Response:
         """200 or 503 with {"ready": bool, "parts": {name: "ok" | "failed"}}."""
-        works = await asyncio.gather(*map(_works, self.probes.values()))
-        parts = dict(zip(self.probes, works, strict=True))
-        ready = all(parts.values())
+        found = await asyncio.gather(*map(_fault, self.probes.values()))
+        faults = dict(zip(self.probes, found, strict=True))
+        ready = not any(faults.values())
         if not ready:
-            log.warning("not_ready", failed=[name for name, ok in parts.items() if not ok])
-        told = {name: "ok" if ok else "failed" for name, ok in parts.items()}
+            log.warning("not_ready", failed={name: why for name, why in faults.items() if why})
+        told = {name: "failed" if why else "ok" for name, why in faults.items()}
         return JSONResponse({"ready": ready, "parts": told}, 200 if ready else 503, _NO_STORE)
 
     async def metrics(self, request: Request) -> Response:
@@ -75,10 +75,11 @@ class Health:
         return is_address(peer) and ipaddress.ip_address(peer).is_loopback
 
 
-async def _works(probe: Probe) -> bool:
+async def _fault(probe: Probe) -> str:
+    """Why the part does not work, "" when it does."""
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await probe()
-    except Exception:  # whatever it is, the part does not work
-        return False
-    return True
+    except Exception as error:  # whatever it is, the part does not work
+        return str(error) or type(error).__name__
+    return ""

@@ -103,7 +103,7 @@ class WebServer(uvicorn.Server):
     def __init__(
         self, process: WebProcess, settings: Settings, on_listening: OnListening | None = None
     ) -> None:
-        http, ws = door_protocols(process.admission)
+        http, ws = door_protocols(process.admission, process.usher)
         super().__init__(
             uvicorn.Config(
                 process.app,

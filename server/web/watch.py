@@ -1,14 +1,14 @@
 """The endpoint of `GET /ws/{show_id}`: checks at the door, the handshake, the hand-over.
 
 What is refused before the handshake gets an HTTP status: 400 (a subprotocol we do not speak, a bad
-resume point), 403 (Origin), 404 (no such show), 503 (Redis away). Nothing that needs a token is
-decided here: the first message brings it (server/web/commands.py).
+resume point), 403 (Origin), 404 (no such show), 503 (Redis is away, or has lost the show). Nothing
+that needs a token is decided here: the first message brings it (server/web/commands.py).
 """
 
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,8 @@ from server.web.admission import Admission, origin_allowed
 from server.web.asgi_viewer import serve_over_asgi
 from server.web.door import HAND_OVER
 from server.web.endpoint import error_response
+from server.web.handshake import read_usual, response
+from server.web.known_shows import KnownShows
 
 log = structlog.get_logger()
 
@@ -44,6 +46,29 @@ class Watch:
     admission: Admission
     allowed_origins: tuple[str, ...]
     prepare: Callable[[Room], Awaitable[None]]
+    is_prepared: Callable[[Room], bool]
+    known: KnownShows
+
+    def usher(
+        self, target: bytes, headers: Iterable[tuple[bytes, bytes]], address: str
+    ) -> tuple[Viewer, bytes] | None:
+        """The short way in, without ASGI: a viewer and the answer to its handshake.
+
+        None when the handshake is not a usual one, the room not open here, or anything about it
+        is to be refused: then `enter` does it all.
+        """
+        asked = read_usual(target, headers)
+        room = self.hub.open_room(asked.show_id) if asked else None
+        if asked is None or room is None or not self.is_prepared(room):
+            return None
+        if not origin_allowed(asked.origin, asked.host, self.allowed_origins):
+            return None
+        try:
+            codec, resume = choose_codec(asked.subprotocols), parse_resume(asked.resume)
+        except Refused:
+            return None
+        viewer = Viewer(room, codec, address=address, resume=resume)
+        return viewer, response(asked, codec.subprotocol if asked.subprotocols else None)
 
     async def enter(self, websocket: WebSocket) -> None:
         """One handshake from here to the hand-over."""
@@ -84,11 +109,11 @@ class Watch:
                 room = await self.hub.room(show_id)
                 if room is not None:
                     await self.prepare(room)
+                    return room
+                refusal = await self.known.refusal(show_id)
         except (StoreUnavailable, TimeoutError):
             raise Refused("unavailable") from None
-        if room is None:
-            raise Refused("not_found", "No such show")
-        return room
+        raise refusal
 
     async def _deny(self, websocket: WebSocket, refused: Refused) -> None:
         metrics.handshakes.add(refused.error.name)

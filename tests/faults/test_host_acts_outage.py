@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from server.embedded.postgres import PostgresServer
+from server.embedded.valkey import ValkeyServer
 from server.errors import LivesaleError
 from tests.conftest import ValkeyFactory
 from tests.host_stage import open_stage, request_id, until
@@ -14,21 +15,20 @@ pytestmark = pytest.mark.faults
 
 
 async def test_acts_when_valkey_is_killed_then_they_are_finished_after_its_return(
-    valkey_factory: ValkeyFactory, database_url: str
+    durable_valkey: ValkeyServer, database_url: str
 ) -> None:
-    server = await valkey_factory(appendonly="yes", appendfsync="always")
-    async with open_stage(server.url, database_url) as stage:
+    async with open_stage(durable_valkey.url, database_url) as stage:
         show = await stage.live_show()
         sku = await stage.sku(show)
         sale = (await stage.sale(show, sku))["sale"]
-        server.kill()
+        durable_valkey.kill()
         lower = {"units": 3, "request_id": request_id()}
         restock = {"units": 5, "request_id": request_id()}
         path = f"{show}/sales/{sale}"
         assert await stage.refused("POST", f"{path}/lower", lower) == "outcome_unknown"
         await stage.ok("POST", f"{path}/restock", restock)
         assert (await stage.ok("POST", f"{path}/price", {"price": 7}))["pending"] is True
-        await server.start()
+        await durable_valkey.start()
         async with stage.worker(show):  # which rebuilds the stock first
 
             async def lowered() -> bool:

@@ -13,7 +13,7 @@ import pytest
 from server.orders.expirer import Expirer
 from server.records import order_life
 from server.store.stock import Stock
-from tests.faults.test_worker_crashes import dying
+from tests.halting import halting_at
 from tests.order_stage import OrderStage, all_of, open_order_stage
 
 pytestmark = pytest.mark.faults
@@ -39,11 +39,7 @@ async def stage(redis_url: str, database_url: str) -> AsyncIterator[OrderStage]:
 @pytest.mark.parametrize("frozen", [False, True], ids=["dead", "frozen"])
 @pytest.mark.parametrize(("owner", "name"), POINTS, ids=[name for _, name in POINTS])
 async def test_expirer_when_it_stops_after_a_step_then_units_come_back_once(
-    stage: OrderStage,
-    monkeypatch: pytest.MonkeyPatch,
-    owner: Any,
-    name: str,
-    frozen: bool,
+    stage: OrderStage, owner: Any, name: str, frozen: bool
 ) -> None:
     over, *late = await stage.sold("ann", "bob")
     await stage.shop.pool.execute("UPDATE sales SET status = 'closing', revision = revision + 1")
@@ -52,11 +48,9 @@ async def test_expirer_when_it_stops_after_a_step_then_units_come_back_once(
     running, *due = await stage.sold("cid", "dan", "eve")
     await stage.move([due.pop()], ("confirmed", "paid"), "payment")  # to be told on the way
     await stage.make_due(*late, *due)
-    with monkeypatch.context() as patched:
-        cut = dying(getattr(owner, name), after=True)
-        patched.setattr(owner, name, cut)
+    with halting_at(owner, name, after=True) as reached:
         victim = asyncio.create_task(stage.expirer().round())
-        await asyncio.wait_for(cut.reached.wait(), 10)  # type: ignore[attr-defined]
+        await asyncio.wait_for(reached.wait(), 10)
         if not frozen:
             victim.cancel()
             await asyncio.gather(victim, return_exceptions=True)

@@ -58,11 +58,11 @@ ROWS: Final = {
     "12": [f"{INTEGRATION}test_store_stock.py::test_claim_batch_when_the_last_unit_is_asked_for"],
     "13": [f"{HERE}test_table_claims.py::test_row_13"],
     "14": [
-        f"{INTEGRATION}test_payments.py::test_payment_when_it_races_with_the_expiry",
-        f"{INTEGRATION}test_payments.py::test_capture_when_told_a_thousand_times_at_once",
-        f"{INTEGRATION}test_payments.py::test_refund_when_told_before_the_capture",
-        f"{INTEGRATION}test_payments.py::test_late_payment_when_units_are_left",
-        f"{INTEGRATION}test_payments.py::test_late_payment_when_others_bought_the_units",
+        f"{INTEGRATION}test_payments_events.py::test_payment_when_it_races_with_the_expiry",
+        f"{INTEGRATION}test_payments_events.py::test_capture_when_told_a_thousand_times_at_once",
+        f"{INTEGRATION}test_payments_events.py::test_refund_when_told_before_the_capture",
+        f"{INTEGRATION}test_payments_late.py::test_late_payment_when_units_are_left",
+        f"{INTEGRATION}test_payments_late.py::test_late_payment_when_others_bought_the_units",
     ],
     "15": [f"{INTEGRATION}test_expirer.py::test_expirers_when_two_run_at_once"],
     "16": [
@@ -83,9 +83,9 @@ ROWS: Final = {
     ],
     "21": [f"{HERE}test_table_redis.py::test_row_21", f"{HERE}test_table_claims.py::test_row_21"],
     "22": [
-        f"{INTEGRATION}test_reconcile.py::test_reconcile_when_another_has_the_lock",
-        f"{INTEGRATION}test_reconcile.py::test_reconcile_when_it_dies_at_any_step",
-        f"{INTEGRATION}test_reconcile.py::test_reconcile_when_frozen_while_another_finishes",
+        f"{INTEGRATION}test_reconcile_crashes.py::test_reconcile_when_another_has_the_lock",
+        f"{INTEGRATION}test_reconcile_crashes.py::test_reconcile_when_it_dies_at_any_step",
+        f"{INTEGRATION}test_reconcile_crashes.py::test_reconcile_when_frozen_while_another_finishes",
     ],
     "23": [
         f"{INTEGRATION}test_store_faults.py::test_script_when_a_key_has_the_wrong_type",

@@ -140,6 +140,15 @@ async def sell_the_rest(deployment: Deployment, crowd: Crowd, units: int) -> Non
     assert finals == ["confirmed"] * units + ["sold_out"] * 5
 
 
+async def recover(deployment: Deployment, crowd: Crowd) -> None:
+    """The worker goes on: the second wave is confirmed too, then the rest of the units is sold."""
+    thaw(worker_of(deployment))
+    await crowd.answered(ANSWER_S)
+    assert crowd.count("confirmed") == 2 * WAVE
+    await sell_the_rest(deployment, crowd, UNITS - 2 * WAVE)
+    await deployment.assert_sound(crowd)
+
+
 async def epoch_of(deployment: Deployment, crowd: Crowd) -> int:
     async with client_of(deployment.valkey) as client:
         return int(await client.hget(keys.meta(crowd.shop.show), "epoch"))
@@ -154,12 +163,8 @@ async def lose_and_recover(
         disk = await synced(deployment.valkey)
         await second_wave(crowd)
         await break_valkey(deployment, break_it, disk)
-        thaw(worker_of(deployment))
-        await crowd.answered(ANSWER_S)
-        assert crowd.count("confirmed") == 2 * WAVE
+        await recover(deployment, crowd)
         assert await epoch_of(deployment, crowd) == 2
-        await sell_the_rest(deployment, crowd, UNITS - 2 * WAVE)
-        await deployment.assert_sound(crowd)
 
 
 @pytest.mark.parametrize(
@@ -271,11 +276,7 @@ async def test_row_07_flushall_then_redis_is_rebuilt_from_books_and_hubs(
         await second_wave(crowd)
         async with client_of(deployment.valkey) as client:
             await client.flushall()
-        thaw(worker_of(deployment))
-        await crowd.answered(ANSWER_S)
-        assert crowd.count("confirmed") == 2 * WAVE
-        await sell_the_rest(deployment, crowd, UNITS - 2 * WAVE)
-        await deployment.assert_sound(crowd)
+        await recover(deployment, crowd)
 
 
 async def test_row_08_replica_promoted_without_the_newest_takes_then_none_is_sold_again(
@@ -404,11 +405,7 @@ async def test_row_18_entry_deleted_by_hand_then_its_claims_are_not_lost(
             stream = keys.orders(crowd.shop.show)
             (oldest, _), *_ = await client.xrange(stream)
             await client.xdel(stream, oldest)
-        thaw(worker_of(deployment))
-        await crowd.answered(ANSWER_S)
-        assert crowd.count("confirmed") == 2 * WAVE
-        await sell_the_rest(deployment, crowd, UNITS - 2 * WAVE)
-        await deployment.assert_sound(crowd)
+        await recover(deployment, crowd)
 
 
 async def test_all_rows_when_over_then_the_audit_of_every_show_is_clean(

@@ -15,7 +15,6 @@ from typing import Final
 import asyncpg
 import pytest
 
-from server.audit import audit
 from server.embedded.postgres import PORT, USER, PostgresServer
 from tests.bookshop import SHOW, Bookshop, eventually, open_bookshop
 from tests.conftest import LONG, ValkeyFactory
@@ -52,14 +51,6 @@ async def shop(redis_url: str, database_url: str) -> AsyncIterator[Bookshop]:
         yield opened
 
 
-async def assert_all_stored(shop: Bookshop, units: int) -> None:
-    await shop.settled(60)
-    orders = await shop.orders()
-    assert len(orders) == len({order["claim_id"] for order in orders}) == units
-    report = await audit.audit_show(shop.clients, shop.pool, SHOW)
-    assert report.problems == []
-
-
 @asynccontextmanager
 async def halting_worker(live: LiveSystem, point: str) -> "AsyncIterator[subprocess.Popen[bytes]]":
     """A real worker process that has come to `point`."""
@@ -88,7 +79,7 @@ async def killed_at(point: str, shop: Bookshop, live: LiveSystem, stored: int) -
         assert len(await shop.orders()) == stored
         end(worker)
     shop.start("next")
-    await assert_all_stored(shop, 20)
+    await shop.assert_all_stored(20)
     states = [claim.state.status async for claim in shop.stock.remembered_claims(SHOW)]
     assert states == ["confirmed"] * 20
 
@@ -151,7 +142,7 @@ async def test_row_03_postgresql_killed_in_commit_then_the_repeat_counts_once(
             await postgres_server.start()
             await eventually(lambda: is_back(shop), 30)
             assert await shop.pool.fetchval("SELECT count(*) FROM orders") in (0, 20)
-            await assert_all_stored(shop, 20)
+            await shop.assert_all_stored(20)
             assert (await shop.counters(sale))["sold"] == 20
 
 
@@ -218,7 +209,7 @@ async def test_row_worker_frozen_across_an_epoch_then_it_writes_nothing_into_the
         thaw([worker.pid])
     shop.epoch = 2
     await shop.claim_many(sale, [f"b{i}" for i in range(10)])
-    await assert_all_stored(shop, 20)
+    await shop.assert_all_stored(20)
     assert live.stop() == [0]
 
 
@@ -248,7 +239,7 @@ async def test_row_postgresql_comes_back_older_then_its_lost_orders_are_made_aga
         assert await shop.pool.fetchval("SELECT count(*) FROM orders WHERE epoch = 2") == 5
         shop.epoch = 2
         await shop.claim_many(sale, [f"b{i}" for i in range(10)])
-        await assert_all_stored(shop, 20)
+        await shop.assert_all_stored(20)
 
 
 async def copy_of(server: PostgresServer) -> Path:

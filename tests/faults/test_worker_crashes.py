@@ -1,19 +1,20 @@
 """The worker cut off at every point of its work, and the servers taken away from under it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from server.audit import audit
 from server.embedded.postgres import PostgresServer
+from server.embedded.valkey import ValkeyServer
 from server.orders.worker import ShowConsumer
 from server.records import orders
 from server.store import keys
 from server.store.order_stream import OrderStream
 from server.store.stock import Stock
 from tests.bookshop import SHOW, Bookshop, eventually, open_bookshop
+from tests.halting import halting_at
 
 pytestmark = pytest.mark.faults
 
@@ -24,25 +25,12 @@ async def shop(redis_url: str, database_url: str) -> AsyncIterator[Bookshop]:
         yield opened
 
 
-async def assert_all_stored(shop: Bookshop, units: int) -> None:
-    await shop.settled(60)
-    assert len(await shop.orders()) == units
-    report = await audit.audit_show(shop.clients, shop.pool, SHOW)
-    assert report.problems == []
-
-
-def dying(work: Callable[..., Awaitable[Any]], *, after: bool) -> Callable[..., Awaitable[Any]]:
-    """`work`, cut off before or after it is done, as by SIGKILL: nothing runs after that."""
-
-    async def cut(*args: Any, **kwargs: Any) -> Any:
-        if after:
-            await work(*args, **kwargs)
-        reached.set()
-        await asyncio.Event().wait()
-
-    reached = asyncio.Event()
-    cut.reached = reached  # type: ignore[attr-defined]
-    return cut
+async def die_at(shop: Bookshop, owner: Any, name: str, *, after: bool) -> None:
+    """A worker works up to this step and dies there."""
+    with halting_at(owner, name, after=after) as reached:
+        shop.start("w1")
+        await asyncio.wait_for(reached.wait(), 10)
+        await shop.kill()
 
 
 POINTS = [
@@ -56,35 +44,25 @@ POINTS = [
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("owner", "name"), POINTS, ids=[name for _, name in POINTS])
 async def test_worker_when_it_dies_at_a_point_then_the_next_one_stores_all_once(
-    shop: Bookshop, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool
+    shop: Bookshop, owner: Any, name: str, after: bool
 ) -> None:
     sale = await shop.add_sale(units=30)
     await shop.claim_many(sale, [f"a{i}" for i in range(20)])
-    with monkeypatch.context() as patched:
-        cut = dying(getattr(owner, name), after=after)
-        patched.setattr(owner, name, cut)
-        shop.start("w1")
-        await asyncio.wait_for(cut.reached.wait(), 10)  # type: ignore[attr-defined]
-        await shop.kill()
+    await die_at(shop, owner, name, after=after)
     await shop.claim_many(sale, [f"b{i}" for i in range(10)])
     shop.start("w2")
-    await assert_all_stored(shop, 30)
+    await shop.assert_all_stored(30)
 
 
 async def test_worker_when_cut_inside_the_transaction_then_nothing_of_it_stays(
-    shop: Bookshop, monkeypatch: pytest.MonkeyPatch
+    shop: Bookshop,
 ) -> None:
     sale = await shop.add_sale(units=20)
     await shop.claim_many(sale, [f"a{i}" for i in range(20)])
-    with monkeypatch.context() as patched:
-        cut = dying(orders._Batch.write, after=True)
-        patched.setattr(orders._Batch, "write", cut)
-        shop.start("w1")
-        await asyncio.wait_for(cut.reached.wait(), 10)  # type: ignore[attr-defined]
-        await shop.kill()
+    await die_at(shop, orders._Batch, "write", after=True)
     assert await shop.orders() == []
     shop.start("w2")
-    await assert_all_stored(shop, 20)
+    await shop.assert_all_stored(20)
 
 
 async def test_worker_when_woken_with_old_entries_then_it_writes_nothing_wrong(
@@ -111,7 +89,7 @@ async def test_worker_when_woken_with_old_entries_then_it_writes_nothing_wrong(
     await shop.settled()
     thaw.set()
     await shop.claim_many(sale, [f"c{i}" for i in range(10)])
-    await assert_all_stored(shop, 30)
+    await shop.assert_all_stored(30)
     assert await shop.gate() == "open"
 
 
@@ -129,7 +107,7 @@ async def test_worker_when_another_holds_the_missing_entries_then_it_takes_them_
     await stream.aclose()
     assert (len(batch.entries), result.stored) == (3, 3)
     shop.start("w2")
-    await assert_all_stored(shop, 3)
+    await shop.assert_all_stored(3)
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -147,7 +125,7 @@ async def test_worker_when_postgres_restarts_then_it_goes_on(
         await shop.claim_many(sale, [f"b{i}" for i in range(300)])
         await postgres_server.start()
         await eventually(lambda: is_back(shop), 30)
-        await assert_all_stored(shop, 600)
+        await shop.assert_all_stored(600)
         assert await shop.pool.fetchval("SELECT count(*) FROM dead_letters") == 0
 
 
@@ -159,18 +137,17 @@ async def is_back(shop: Bookshop) -> bool:
 
 
 async def test_worker_when_redis_restarts_then_it_goes_on(
-    valkey_factory: Any, database_url: str
+    durable_valkey: ValkeyServer, database_url: str
 ) -> None:
-    server = await valkey_factory(appendonly="yes", appendfsync="always")
-    async with open_bookshop(server.url, database_url) as shop:
+    async with open_bookshop(durable_valkey.url, database_url) as shop:
         sale = await shop.add_sale(units=60)
         shop.start()
         await shop.claim_many(sale, [f"a{i}" for i in range(30)])
-        server.kill()
-        await server.start()
+        durable_valkey.kill()
+        await durable_valkey.start()
         await shop.reopened()
         await shop.claim_many(sale, [f"b{i}" for i in range(30)])
-        await assert_all_stored(shop, 60)
+        await shop.assert_all_stored(60)
 
 
 async def test_worker_when_the_order_group_is_lost_then_show_is_reconciled(
@@ -183,4 +160,4 @@ async def test_worker_when_the_order_group_is_lost_then_show_is_reconciled(
     await shop.clients.commands.xgroup_destroy(keys.orders(SHOW), keys.ORDER_GROUP)
     await shop.reopened()
     await shop.claim(sale, "bob")
-    await assert_all_stored(shop, 2)
+    await shop.assert_all_stored(2)

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from server.audit import audit
 from server.embedded.postgres import PostgresServer
-from tests.bookshop import SHOW, Bookshop, eventually, open_bookshop
+from tests.bookshop import Bookshop, eventually, open_bookshop
 
 pytestmark = pytest.mark.faults
 
@@ -72,12 +71,8 @@ async def rush(shop: Bookshop, sale: int, buyers: int) -> None:
 
 
 async def assert_all_stored(shop: Bookshop, units: int) -> None:
-    await shop.settled(60)
-    orders = await shop.orders()
-    assert len(orders) == len({order["claim_id"] for order in orders}) == units
-    assert [order["seq"] for order in orders] == list(range(1, units + 1))
-    report = await audit.audit_show(shop.clients, shop.pool, SHOW)
-    assert report.problems == []
+    await shop.assert_all_stored(units)
+    assert [order["seq"] for order in await shop.orders()] == list(range(1, units + 1))
 
 
 async def test_workers_when_killed_again_and_again_then_every_claim_is_stored_once(

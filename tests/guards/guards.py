@@ -22,10 +22,14 @@ RECONCILE: Final = "server/orders/reconcile.py"
 ORDERS: Final = "server/records/orders.py"
 ORDER_LIFE: Final = "server/records/sql/order_life.sql"
 RECEIPTS: Final = "server/hub/receipts.py"
+UNFIT: Final = "tests/integration/test_unfit.py"
+DAMAGE: Final = "tests/integration/test_damage.py"
+LOST: Final = "tests/integration/test_lost_show.py"
 BOOKS_1: Final = "server/records/migrations/0001_initial.sql"
 BOOKS_2: Final = "server/records/migrations/0002_order_life.sql"
 
 STOCK: Final = "tests/integration/test_store_stock.py"
+REFUSALS: Final = "tests/integration/test_claim_refusals.py"
 FAULTS: Final = "tests/integration/test_store_faults.py"
 RETAKES: Final = "tests/integration/test_store_retake.py"
 RULINGS: Final = "tests/unit/test_order_rulings.py"
@@ -33,8 +37,12 @@ WORK: Final = "tests/integration/test_worker.py"
 CRASHES: Final = "tests/faults/test_worker_crashes.py"
 CONSTRAINTS: Final = "tests/integration/test_book_constraints.py"
 RECONCILING: Final = "tests/integration/test_reconcile.py"
+RECONCILE_CRASHES: Final = "tests/integration/test_reconcile_crashes.py"
 LIFE: Final = "tests/integration/test_order_life.py"
-PAYING: Final = "tests/integration/test_payments.py"
+PAYING: Final = "tests/integration/test_payments_events.py"
+REFUSED: Final = "tests/integration/test_payments_refused.py"
+RETRIED: Final = "tests/integration/test_payments_retried.py"
+TIMETABLE: Final = "tests/integration/test_timetable.py"
 EXPIRING: Final = "tests/integration/test_expirer.py"
 CLAIMS: Final = "tests/unit/test_claims.py"
 PROOFS: Final = "tests/unit/test_receipts.py"
@@ -52,6 +60,42 @@ ALL: Final = (
         "known[i] or fresh[fields[i]]",
         "known[i]",
         ("tests/faults/test_table_claims.py::test_row_11_same_id_twice_in_one_batch_then_one_unit",),
+    ),
+    Guard(
+        "a refused claim stays refused when an earlier sending comes late", CLAIM_BATCH,
+        "refusal and code_of_late(refusal, i) or ",
+        "",
+        (f"{REFUSALS}::test_claim_when_refused_through_another_hub_then_the_frozen_one_cannot_get_it_accepted",),
+    ),
+    Guard(
+        "only the newest refused attempt counts", CLAIM_BATCH,
+        "attempt <= (before and before.attempt or 0) or ",
+        "attempt == 0 or ",
+        (f"{REFUSALS}::test_refusal_when_an_older_attempt_is_refused_after_it_then_the_newer_one_counts",),
+    ),
+    Guard(
+        "another epoch is no refusal", CLAIM_BATCH,
+        " or code == CODE.stock_rebuilding then return end\n",
+        " then return end\n",
+        (f"{REFUSALS}::test_refusal_when_it_is_only_the_epoch_then_the_same_attempt_may_come_again",),
+    ),
+    Guard(
+        "remembered refusals are bounded", CLAIM_BATCH,
+        "  if surplus > 0 then forget_refusals(surplus) end\n",
+        "",
+        (f"{REFUSALS}::test_refusals_when_fresh_ids_come_for_ever_then_memory_is_bounded_and_claims_stay",),
+    ),
+    Guard(
+        "forgetting refusals forgets no accepted claim", CLAIM_BATCH,
+        "    if stored and is_refusal(stored) then gone[#gone + 1] = oldest[i] end\n",
+        "    if stored then gone[#gone + 1] = oldest[i] end\n",
+        (f"{REFUSALS}::test_refusals_when_fresh_ids_come_for_ever_then_memory_is_bounded_and_claims_stay",),
+    ),
+    Guard(
+        "refusals outlive a rebuild", "server/store/lua/rebuild_begin.lua",
+        "for _, pairs_of in ipairs(refusals) do redis.call('HSET', CLAIMS, unpack(pairs_of)) end\n",
+        "",
+        (f"{REFUSALS}::test_refusal_when_the_stock_is_rebuilt_then_it_still_holds",),
     ),
     Guard(
         "limit per buyer in Redis", CLAIM_BATCH,
@@ -376,12 +420,62 @@ ALL: Final = (
         "        pass\n",
         ("tests/unit/test_payment_rules.py::test_capture_when_it_is_not_what_was_asked_then_it_goes_back",),
     ),
+    Guard(
+        "a refused refund is not asked for again", "server/acts/payments.py",
+        "            settle = payments.stop_refund\n",
+        "",
+        (f"{REFUSED}::test_refund_when_refused_then_nobody_asks_again_and_it_is_seen",),
+    ),
+    Guard(
+        "money goes back one way", "server/acts/refunds.py",
+        "    if not held.refused:\n        raise",
+        "    if False:\n        raise",
+        (f"{REFUSED}::test_by_hand_when_the_provider_is_being_asked_then_refused",),
+    ),
+    Guard(
+        "what was settled by hand stays settled", "server/domain/payment.py",
+        " and not standing.settled_by_hand",
+        "",
+        ("tests/unit/test_payment_rules.py::test_refund_failure_when_it_was_settled_by_hand_then_nothing",
+         f"{REFUSED}::test_by_hand_when_an_old_refund_fails_later_then_the_money_goes_back_once",),
+    ),
+    Guard(
+        "an event that cannot be handled waits longer each time", "server/records/sql/payments.sql",
+        "least(attempts, 20)))\nFROM due WHERE (e.provider",
+        "0))\nFROM due WHERE (e.provider",
+        (f"{RETRIED}::test_event_when_it_cannot_be_handled_then_pauses_double_up_to_the_most",),
+    ),
+    # --- One thing's trouble is not the others' ---------------------------------------------------
+    Guard(
+        "a fault of one thing ends no round", "server/acts/work.py",
+        "            except Exception as fault:\n                self._note(thing, fault)\n",
+        "",
+        ("tests/unit/test_work.py::test_each_when_one_thing_fails_then_the_others_are_done_and_it_is_no_outage",),
+    ),
+    Guard(
+        "a damaged show slows no other", "server/acts/work.py",
+        "            except StoreDamaged as damage:\n                self._note(thing, damage)\n",
+        "",
+        (f"{TIMETABLE}::test_round_when_one_show_is_damaged_then_it_ends_without_an_outage",),
+    ),
+    Guard(
+        "an outage ends no round", "server/acts/work.py",
+        "                self._outage = outage\n",
+        "                raise\n",
+        (f"{TIMETABLE}::test_round_when_redis_is_away_then_every_part_was_tried_and_it_is_an_outage",),
+    ),
+    Guard(
+        "letters without units are told by the sweep", "server/acts/projector.py",
+        "        await work.each(self.letters.tell, letters)\n",
+        "",
+        ("tests/integration/test_dead_letters.py::test_letter_when_it_gives_no_units_back_and_redis_is_away_then_the_sweep_tells",),
+    ),
     # --- Reconciliation and receipts -------------------------------------------------------------
     Guard(
         "one reconciler at a time", "server/records/sql/rebuild.sql",
         "SELECT pg_try_advisory_xact_lock(hashtextextended('livesale.reconcile.' || $1, 0))",
         "SELECT $1 <> ''",
-        (f"{RECONCILING}::test_reconcile_when_another_has_the_lock_then_busy_and_nothing_is_done",),
+        (f"{RECONCILE_CRASHES}::test_reconcile_when_another_has_the_lock_then_busy_and_nothing_is_done",),
     ),
     Guard(
         "a rebuild raises the epoch", "server/records/sql/rebuild.sql",
@@ -394,7 +488,7 @@ ALL: Final = (
         "  return meta[1] == epoch and meta[2] == 'rebuilding' and meta[3] == rebuild\n"
         "    and meta[4] == run_id()\n",
         "  return true\n",
-        (f"{RECONCILING}::test_reconcile_when_frozen_while_another_finishes_then_it_changes_nothing",),
+        (f"{RECONCILE_CRASHES}::test_reconcile_when_frozen_while_another_finishes_then_it_changes_nothing",),
     ),
     Guard(
         "gives in the snapshot are not told again", RECONCILE,
@@ -413,6 +507,37 @@ ALL: Final = (
         "        return hmac.compare_digest(signed.encode(), claim.receipt.encode())\n",
         "        return bool(signed)\n",
         (PROOFS,),
+    ),
+    Guard(
+        "stock is not opened on a Redis that keeps too little", RECONCILE,
+        "        await tools.require_fit()\n        await books.finish(",
+        "        await books.finish(",
+        (f"{UNFIT}::test_reconcile_when_redis_became_unfit_meanwhile_then_it_is_not_opened",),
+    ),
+    Guard(
+        "Redis is asked again what it keeps", WORKER,
+        "        await self._tools.require_fit()\n",
+        "",
+        (f"{UNFIT}::test_redis_when_it_is_set_to_keep_less_then_the_gate_closes_until_it_is_mended",),
+    ),
+    Guard(
+        "a PostgreSQL that may lose commits is refused", "server/records/durability.py",
+        "        raise Misconfigured(fault)\n",
+        "        pass\n",
+        (f"{UNFIT}::test_postgresql_when_commits_are_not_waited_for_then_refused_and_a_demo_is_warned",),
+    ),
+    Guard(
+        "damage is a reason to rebuild", RECONCILE,
+        "    if vitals.damage:\n",
+        "    if False:\n",
+        ("tests/unit/test_diagnosis.py",
+         f"{DAMAGE}::test_pool_when_a_number_of_it_is_gone_then_it_is_not_taken_for_no_pool"),
+    ),
+    Guard(
+        "a lost show is no unknown one", "server/web/known_shows.py",
+        "        if show_id not in found:\n",
+        "        if True:\n",
+        (f"{LOST}::test_show_when_redis_was_flushed_then_come_again_and_no_such_show_only_where_it_is_true",),
     ),
     Guard(
         "books behind Redis are seen", RECONCILE,

@@ -9,8 +9,8 @@ from typing import Any
 import msgpack
 import pytest
 
-from server.audit import audit, command
-from server.audit.report import Problem, ShowReport
+from server.audit import command
+from server.audit.report import Problem
 from server.config import Settings
 from server.store import keys
 from tests.bookshop import SHOW, Bookshop, open_bookshop, take
@@ -22,22 +22,16 @@ async def shop(redis_url: str, database_url: str) -> AsyncIterator[Bookshop]:
         yield opened
 
 
-async def look(shop: Bookshop) -> ShowReport:
-    return await audit.audit_show(shop.clients, shop.pool, SHOW)
-
-
 async def problems(shop: Bookshop) -> dict[str, Problem]:
     """The first problem of each kind."""
-    found = (await look(shop)).problems
+    found = (await shop.audit()).problems
     return {problem.kind: problem for problem in reversed(found)}
 
 
 async def sold_out(shop: Bookshop, units: int = 5) -> int:
     sale = await shop.add_sale(units=units)
     await shop.claim_many(sale, [f"b{i}" for i in range(units)])
-    shop.start()
-    await shop.settled()
-    await shop.stop()
+    await shop.store_all()
     return sale
 
 
@@ -47,11 +41,9 @@ async def test_audit_when_all_is_well_then_the_sum_is_shown(shop: Bookshop) -> N
     await shop.claim(sale, "ann", 2)
     await shop.claim(reserved, "ann")
     await shop.stock.take(SHOW, sale, uuid.uuid4().bytes, 3, close=False)
-    shop.start()
-    await shop.settled()
-    await shop.stop()
+    await shop.store_all()
     await shop.claim(sale, "bob")
-    report = await look(shop)
+    report = await shop.audit()
     assert report.problems == []
     assert (report.orders, report.claims) == (2, 3)
     first, second = report.pools
@@ -74,12 +66,12 @@ async def test_audit_when_claims_and_host_acts_are_running_then_no_false_alarm(
     buying = asyncio.gather(*(buy(part) for part in range(3)))
     seen_backlog = 0
     while not buying.done():
-        report = await look(shop)
+        report = await shop.audit()
         assert report.problems == []
         seen_backlog = max(seen_backlog, report.pools[0].backlog)
     await buying
     await shop.settled()
-    report = await look(shop)
+    report = await shop.audit()
     assert report.problems == []
     assert report.orders == 3 * 40 * 12
     assert seen_backlog > 0
@@ -94,7 +86,7 @@ async def test_audit_when_units_were_released_then_only_the_forgotten_limit_is_n
     await shop.claim(sale, "ann", 1)
     shop.start()
     await shop.settled()
-    report = await look(shop)
+    report = await shop.audit()
     assert {(p.kind, p.buyer) for p in report.problems} == {("limit", "ann")}
     assert (report.pools[0].available, report.pools[0].pending_give) == (2, 1)
 
@@ -105,7 +97,7 @@ async def test_audit_when_a_take_is_dead_then_its_units_are_counted(shop: Booksh
     await shop.claim_many(sale, ["ann", "poison"])
     shop.start()
     await shop.settled()
-    report = await look(shop)
+    report = await shop.audit()
     assert report.problems == []
     assert (report.pools[0].sold, report.pools[0].dead) == (1, 1)
 
@@ -130,9 +122,7 @@ async def test_audit_when_an_order_was_planted_with_counters_then_it_is_named(
 ) -> None:
     sale = await shop.add_sale(units=10)
     await shop.claim(sale, "ann")
-    shop.start()
-    await shop.settled()
-    await shop.stop()
+    await shop.store_all()
     planted = uuid.uuid4()
     await shop.pool.execute(
         "INSERT INTO orders (show_id, pool_id, buyer, claim_id, quantity, price, price_version,"
@@ -240,9 +230,7 @@ async def test_audit_when_redis_went_back_then_takes_of_the_host_and_gives_are_m
     sale = await shop.add_sale(units=10)
     before: Any = await shop.clients.commands.dump(keys.pool(SHOW, sale))
     await shop.stock.take(SHOW, sale, uuid.uuid4().bytes, 3, close=False)
-    shop.start()
-    await shop.settled()
-    await shop.stop()
+    await shop.store_all()
     assert await problems(shop) == {}
     await shop.clients.commands.restore(keys.pool(SHOW, sale), 0, before, replace=True)
     assert (await problems(shop))["went_back"].seq == 1

@@ -1,59 +1,43 @@
 """The audit on orders' lives, payments and what waits: each kind of fault is planted and named."""
 
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from server.audit.audit import audit_show
 from server.audit.report import KINDS, PROBLEMS_MAX, AuditReport, ShowReport
 from server.store import keys
 from tests.bookshop import SHOW, take
-from tests.till import Till, open_till
-
-
-@pytest.fixture
-async def till(redis_url: str, database_url: str) -> AsyncIterator[Till]:
-    async with open_till(redis_url, database_url) as opened:
-        await opened.open_sale()
-        yield opened
+from tests.till import Till
 
 
 async def kinds(till: Till) -> set[str]:
-    report = await audit_show(till.shop.clients, till.shop.pool, SHOW)
-    return {problem.kind for problem in report.problems}
+    return {problem.kind for problem in (await till.shop.audit()).problems}
 
 
-async def plant(till: Till, statement: str, *args: Any) -> None:
-    """Change the books by hand; all was well before."""
+async def planted(till: Till, statement: str, *args: Any) -> set[str]:
+    """What is named after the books were changed by hand; all was well before."""
     assert await kinds(till) == set()
     await till.shop.pool.execute(statement, *args)
+    return await kinds(till)
 
 
-async def expired_order(till: Till) -> int:
-    order_id = await till.order("ex")
-    await till.expire(order_id)
-    return order_id
+async def expired_order(till: Till) -> None:
+    await till.expire(await till.order("ex"))
 
 
-async def paid_order(till: Till) -> int:
-    order_id = await till.order()
-    await till.tell(await till.begin(order_id), "captured")
+async def paid_order(till: Till) -> None:
+    await till.tell(await till.begin(await till.order()), "captured")
     await till.go_on()
-    return order_id
 
 
-async def late_paid_order(till: Till, buyer: str = "late") -> int:
-    """An order that was paid after its time, with its units taken again."""
-    order_id = await till.order(buyer)
-    payment_id = await till.begin(order_id)
-    await till.expire(order_id)
-    await till.tell(payment_id, "captured")
+async def late_paid_order(till: Till, buyer: str = "late") -> uuid.UUID:
+    """The payment of an order that was paid after its time, with its units taken again."""
+    payment = await till.late_payment(buyer)
     await till.go_on()
-    assert await till.order_status(order_id) == "paid"
-    return order_id
+    assert await till.statuses(payment) == ("captured", "paid")
+    return payment
 
 
 # --- What is right ------------------------------------------------------------------------------
@@ -64,12 +48,9 @@ async def test_audit_when_orders_went_every_way_then_nothing_is_wrong(till: Till
     await paid_order(till)
     await late_paid_order(till)
     refunded = await late_paid_order(till, "refunded")
-    await till.tell(
-        await till._value("SELECT payment_id FROM payments WHERE order_id = $1", refunded),
-        "refunded",
-    )
+    await till.tell(refunded, "refunded")
     await till.go_on()
-    assert await till.order_status(refunded) == "refunded"
+    assert await till.statuses(refunded) == ("refunded", "refunded")
     assert await kinds(till) == set()
 
 
@@ -116,8 +97,7 @@ async def test_audit_when_redis_counts_a_buyer_differently_then_the_limit_is_nam
 
 async def test_audit_when_redis_was_never_told_of_counters_then_it_is_named(till: Till) -> None:
     await till.order()
-    await plant(till, "UPDATE pools SET version = version + 1")
-    assert await kinds(till) == {"told"}
+    assert await planted(till, "UPDATE pools SET version = version + 1") == {"told"}
 
 
 async def test_audit_when_redis_missed_a_step_then_the_claim_contradicts(till: Till) -> None:
@@ -133,13 +113,13 @@ async def test_audit_when_redis_missed_a_step_then_the_claim_contradicts(till: T
 
 async def test_audit_when_one_place_has_two_rows_then_it_is_named(till: Till) -> None:
     await till.order()
-    await plant(
+    found = await planted(
         till,
         "INSERT INTO incidents (show_id, pool_id, buyer, claim_id, epoch, seq, quantity, reason)"
         " VALUES ($1, $2, 'eve', $3, 1, 1, 1, 'no_room')",
         *(SHOW, till.sale, uuid.uuid4()),
     )
-    assert "take_twice" in await kinds(till)
+    assert "take_twice" in found
 
 
 @pytest.mark.parametrize(
@@ -154,8 +134,7 @@ async def test_audit_when_steps_do_not_lead_to_the_status_then_the_history_is_na
     till: Till, statement: str
 ) -> None:
     await paid_order(till)
-    await plant(till, statement)
-    assert "order_history" in await kinds(till)
+    assert "order_history" in await planted(till, statement)
 
 
 @pytest.mark.parametrize(
@@ -171,14 +150,12 @@ async def test_audit_when_units_came_back_otherwise_then_the_give_is_named(
     till: Till, statement: str
 ) -> None:
     await expired_order(till)
-    await plant(till, statement)
-    assert "order_give" in await kinds(till)
+    assert "order_give" in await planted(till, statement)
 
 
 async def test_audit_when_a_late_order_has_no_units_then_its_retake_is_named(till: Till) -> None:
     await late_paid_order(till)
-    await plant(till, "UPDATE retakes SET units = 0")
-    assert "order_retake" in await kinds(till)
+    assert "order_retake" in await planted(till, "UPDATE retakes SET units = 0")
 
 
 @pytest.mark.parametrize(
@@ -187,8 +164,7 @@ async def test_audit_when_a_late_order_has_no_units_then_its_retake_is_named(til
 )
 async def test_audit_when_the_ledger_differs_then_it_is_named(till: Till, statement: str) -> None:
     await expired_order(till)
-    await plant(till, statement)
-    assert "ledger" in await kinds(till)
+    assert "ledger" in await planted(till, statement)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +181,7 @@ async def test_audit_when_a_payment_contradicts_its_order_then_it_is_named(
     till: Till, statement: str
 ) -> None:
     await paid_order(till)
-    await plant(till, statement)
-    assert "payment" in await kinds(till)
+    assert "payment" in await planted(till, statement)
 
 
 @pytest.mark.parametrize(
@@ -227,8 +202,7 @@ async def test_audit_when_something_waits_for_too_long_then_it_is_late(
     order_id = await till.order()
     await till.tell(await till.begin(order_id), "failed")
     await till.expire(order_id)
-    await plant(till, statement)
-    assert "late" in await kinds(till)
+    assert "late" in await planted(till, statement)
 
 
 # --- The report -----------------------------------------------------------------------------------

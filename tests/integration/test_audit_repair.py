@@ -5,10 +5,10 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from server.audit.audit import audit_show
 from server.config import Settings
 from server.errors import StoreUnavailable
 from server.orders import repair
@@ -27,9 +27,7 @@ async def shop(redis_url: str, database_url: str) -> AsyncIterator[Bookshop]:
 async def sold(shop: Bookshop, buyers: int = 3) -> int:
     sale = await shop.add_sale(units=10)
     await shop.claim_many(sale, [f"b{n}" for n in range(buyers)])
-    shop.start()
-    await shop.settled()
-    await shop.stop()
+    await shop.store_all()
     return sale
 
 
@@ -70,7 +68,7 @@ async def test_repair_when_a_give_was_never_told_then_it_is_finished(shop: Books
         " UPDATE pools SET restocked = 5",
         *(SHOW, sale),
     )
-    assert {p.kind for p in (await audit_show(shop.clients, shop.pool, SHOW)).problems} == {"late"}
+    assert {p.kind for p in (await shop.audit()).problems} == {"late"}
     done, report = await repair.repair(shop.tools(), SHOW)
     assert report.is_ok
     assert (report.shows[0].epoch, report.shows[0].pools[0].available) == (1, 12)
@@ -91,7 +89,8 @@ async def test_repair_when_the_books_are_wrong_then_they_are_named_and_left_alon
 async def test_run_when_repaired_or_not_then_exit_code_and_output_say_so(
     shop: Bookshop, redis_url: str, database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = Settings(redis_url=redis_url, database_url=database_url)
+    unsafe: Any = {"demo": True, "durability": "none"}  # the tests' Redis keeps nothing
+    settings = Settings(redis_url=redis_url, database_url=database_url, **unsafe)
     sale = await sold(shop)
     await shop.clients.commands.hincrby(keys.pool(SHOW, sale), "a", 1)
     assert await asyncio.to_thread(repair.run, settings, SHOW, True) == 0
@@ -129,8 +128,8 @@ async def test_audit_when_the_stock_is_rebuilt_meanwhile_then_only_that_is_said(
     seen: set[str] = set()
     while not rebuilding.done():
         with contextlib.suppress(StoreUnavailable):  # rebuilt again and again
-            report = await audit_show(shop.clients, shop.pool, SHOW)
+            report = await shop.audit()
             seen |= {problem.kind for problem in report.problems}
     await rebuilding
     assert seen <= {"halted"}
-    assert (await audit_show(shop.clients, shop.pool, SHOW)).is_ok
+    assert (await shop.audit()).is_ok

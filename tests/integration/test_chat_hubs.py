@@ -1,21 +1,8 @@
 """Danmaku and likes across two hubs."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-
-import pytest
-
 from server.protocol import messages as m
 from tests.live import until
-from tests.web_stage import WebStage, web_stage
-
-
-@pytest.fixture
-async def hubs(redis_url: str, database_url: str) -> AsyncIterator[tuple[WebStage, WebStage]]:
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(web_stage(redis_url, database_url))
-        second = await stack.enter_async_context(web_stage(redis_url, database_url))
-        yield first, second
+from tests.web_stage import WebStage
 
 
 async def test_chat_when_it_is_said_on_one_hub_then_it_is_seen_on_both_once_and_cleaned(

@@ -1,12 +1,9 @@
 """From a claim to its confirmation, over two hubs, real servers and a real worker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
 
 from server import clock
@@ -18,21 +15,6 @@ from tests.live import SECRET, Client, LiveSystem, call, token_of, until
 from tests.web_stage import WebStage, sees_sale, web_stage
 
 RECEIPTS = Receipts(SECRET.encode())
-
-
-@pytest.fixture
-async def hubs(redis_url: str, database_url: str) -> AsyncIterator[tuple[WebStage, WebStage]]:
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(web_stage(redis_url, database_url))
-        second = await stack.enter_async_context(web_stage(redis_url, database_url))
-        yield first, second
-
-
-@pytest.fixture
-def system(redis_url: str, database_url: str, tmp_path: Path) -> Iterator[LiveSystem]:
-    running = LiveSystem(redis_url, database_url, tmp_path)
-    yield running
-    running.stop()
 
 
 def claim(ref: int, sale: dict[str, Any], claim_id: str, **fields: Any) -> m.Claim:

@@ -11,7 +11,7 @@ from server import cli
 from server.errors import Refused
 from server.telemetry import logs
 from tests.host_stage import SECRET, open_stage
-from tests.integration.test_dead_letters import Desk, make_desk
+from tests.letter_desk import make_desk
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def shop(redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp
 
     async def make() -> str:
         async with open_stage(redis_url, database_url) as stage:
-            desk: Desk = await make_desk(stage)
+            desk = await make_desk(stage)
             await desk.mend()
             return desk.show_id
 

@@ -1,116 +1,22 @@
-"""Dead letters: seen, redriven or given back by the host, whatever else happens meanwhile.
-
-PostgreSQL is made to refuse a buyer's order (a constraint of the test's own), as a fault would.
-"""
+"""Dead letters: seen, redriven or given back by the host, whatever else happens meanwhile."""
 
 import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 import pytest
 
-from server.audit.audit import audit
 from server.errors import ERRORS, Refused
 from server.orders.reconcile import reconcile
 from server.orders.tools import Tools
-from server.protocol.messages import ClaimState
 from server.records import dead_letters, orders, webhooks
 from server.store import keys
 from server.store.types import ClaimRequest
-from server.webhooks.topics import TOPICS
-from tests.host_stage import Stage, open_stage, show_id_of, token, until
-
-FAULT = "ALTER TABLE orders ADD CONSTRAINT fault CHECK (buyer <> 'eve') NOT VALID"
-MEND = "ALTER TABLE orders DROP CONSTRAINT fault"
-
-
-@dataclass
-class Desk:
-    """A live show with one sale, in which `eve` has become a dead letter beside other orders."""
-
-    stage: Stage
-    show: str
-    sale: int
-    claim_id: bytes
-    letter: int = 0
-
-    @property
-    def show_id(self) -> str:
-        return show_id_of(self.show)
-
-    @property
-    def path(self) -> str:
-        return f"{self.show}/dead-letters/{self.letter}"
-
-    async def state(self) -> ClaimState:
-        """What eve's open page and a later look-up say."""
-        (found,) = await self.stage.stock.lookup(self.show_id, [("eve", self.claim_id)])
-        assert found is not None
-        return found
-
-    async def counters(self) -> tuple[int, ...]:
-        """(reserved, sold, dead) in the books."""
-        query = "SELECT reserved, sold, dead FROM pools WHERE pool_id = $1"
-        return tuple(await self.stage.pool.fetchrow(query, self.sale))
-
-    async def left(self) -> int:
-        state = await self.stage.state(self.show)
-        left: int = state[f"stock:{self.sale}"]["left"]
-        return left
-
-    async def problems(self) -> list[Any]:
-        report = await audit(self.stage.clients, self.stage.pool, self.show_id)
-        return [problem for show in report.shows for problem in show.problems]
-
-    async def rows(self) -> list[Any]:
-        """Everything a decision could change."""
-        tables = ("pools", "orders", "pool_buyers", "gives", "order_moves", "dead_letters",
-                  "stock_ledger", "host_acts", "outbox")  # fmt: skip
-        return [
-            sorted(map(repr, await self.stage.pool.fetch(f"SELECT t::text FROM {name} t")))
-            for name in tables
-        ]
-
-    async def mend(self) -> None:
-        await self.stage.pool.execute(MEND)
-
-
-async def buy(stage: Stage, show: str, sale: int, buyer: str, quantity: int = 1) -> bytes:
-    request = ClaimRequest(buyer, uuid.uuid4().bytes, sale, quantity, 1)
-    await stage.stock.claim_batch(show_id_of(show), "hub1", 1, [request])
-    return request.claim_id
-
-
-async def stored(stage: Stage, show: str) -> None:
-    """Let a worker settle the order stream."""
-
-    async def empty() -> bool:
-        return bool(await stage.clients.commands.xlen(keys.orders(show_id_of(show))) == 0)
-
-    async with stage.worker(show):
-        await until(empty)
-
-
-async def make_desk(stage: Stage, *, with_webhook: bool = False, **sale: Any) -> Desk:
-    show = await stage.live_show()
-    if with_webhook:
-        async with stage.pool.acquire() as conn:
-            where = (show_id_of(show), "https://shop.example/", "whsec_c2VjcmV0")
-            await webhooks.insert_endpoint(conn, *where, TOPICS)
-    made = await stage.sale(show, await stage.sku(show), **sale)
-    await stage.pool.execute(FAULT)
-    await buy(stage, show, made["sale"], "ann")
-    claim_id = await buy(stage, show, made["sale"], "eve", 2)
-    await buy(stage, show, made["sale"], "bob")
-    await stored(stage, show)
-    desk = Desk(stage, show, made["sale"], claim_id)
-    (letter,) = (await stage.ok("GET", f"{show}/dead-letters"))["dead_letters"]
-    desk.letter = letter["dead_letter"]
-    return desk
+from tests.host_stage import Stage, open_stage, token, until
+from tests.letter_desk import Desk, buy, make_desk, stored
 
 
 @pytest.fixture
@@ -280,23 +186,35 @@ async def test_letter_when_its_sale_is_over_then_its_units_go_back_to_the_invent
 async def test_letter_when_nothing_of_it_is_counted_then_its_claim_is_released_all_the_same(
     desk: Desk,
 ) -> None:
-    """Its pool had no room for it either: there is no give, and so nothing that a sweep finds."""
-    await desk.stage.pool.execute("UPDATE dead_letters SET units = 0")
-    await desk.stage.pool.execute("UPDATE pools SET dead = 0")
-    desk.stage.scripts.lost = {"confirm_batch"}
-    await desk.stage.ok("POST", f"{desk.path}/give-back")
-    assert (await desk.state()).status == "held"
-    desk.stage.scripts.lost = set()
+    """Its pool had no room for it either: there is no give that tells of it."""
+    await count_nothing(desk)
     await desk.stage.ok("POST", f"{desk.path}/give-back")
     assert (await desk.state()).status == "released_by_incident"
+    assert await untold(desk) == 0
+
+
+async def count_nothing(desk: Desk) -> None:
+    """The letter's units are counted nowhere."""
+    await desk.stage.pool.execute("UPDATE dead_letters SET units = 0")
+    await desk.stage.pool.execute("UPDATE pools SET dead = 0")
+
+
+async def make_lowering(desk: Desk) -> None:
+    """The letter is of units that the host took back."""
+    take = msgpack.packb([1, desk.sale, 2, "", b"short", 2, 9900, 1, 1])
+    await desk.stage.pool.execute("UPDATE dead_letters SET payload = $1", take)
+
+
+async def untold(desk: Desk) -> int:
+    count: int = await desk.stage.pool.fetchval("SELECT count(untold_since) FROM dead_letters")
+    return count
 
 
 async def test_lowering_when_it_died_then_redriving_returns_its_units_to_the_inventory(
     desk: Desk,
 ) -> None:
     sku = (await desk.stage.find_sale(desk.show, desk.sale))["sku"]
-    take = msgpack.packb([1, desk.sale, 2, "", b"short", 2, 9900, 1, 1])
-    await desk.stage.pool.execute("UPDATE dead_letters SET payload = $1", take)
+    await make_lowering(desk)
     assert await desk.stage.refused("POST", f"{desk.path}/give-back") == "conflict"
     await desk.stage.ok("POST", f"{desk.path}/redrive")
     assert await desk.counters() == (0, 2, 0)
@@ -321,6 +239,50 @@ async def test_decision_when_the_process_dies_before_redis_is_told_then_the_swee
     assert (await desk.state()).status == status
     assert await desk.left() == {"redrive": 6, "give-back": 8}[decision]
     assert await desk.problems() == []
+
+
+@pytest.mark.parametrize("fault", ["lost", "cut"])
+async def test_letter_when_it_gives_no_units_back_and_redis_is_away_then_the_sweep_tells(
+    desk: Desk, fault: str
+) -> None:
+    await count_nothing(desk)
+    setattr(desk.stage.scripts, fault, {"confirm_batch"})
+    await desk.stage.ok("POST", f"{desk.path}/give-back")
+    assert await untold(desk) == 1
+    setattr(desk.stage.scripts, fault, set())
+    assert await desk.stage.sweep() == 1
+    assert (await desk.state()).status == "released_by_incident"
+    assert await untold(desk) == 0
+    assert await desk.stage.sweep() == 0
+
+
+async def test_lowering_when_it_is_redriven_and_redis_is_away_then_the_sweep_tells(
+    desk: Desk,
+) -> None:
+    """No order's step and no give tells of the counters."""
+    await make_lowering(desk)
+    desk.stage.scripts.lost = {"confirm_batch"}
+    await desk.stage.ok("POST", f"{desk.path}/redrive")
+    assert [problem.kind for problem in await told_problems(desk)] == ["told"]
+    desk.stage.scripts.lost = set()
+    assert await desk.stage.sweep() == 1
+    assert await told_problems(desk) == []
+
+
+async def told_problems(desk: Desk) -> list[Any]:
+    return [problem for problem in await desk.problems() if problem.kind in ("told", "viewers")]
+
+
+async def test_audit_when_a_letter_is_untold_for_long_then_it_is_late(desk: Desk) -> None:
+    await count_nothing(desk)
+    desk.stage.scripts.lost = {"confirm_batch"}
+    await desk.stage.ok("POST", f"{desk.path}/give-back")
+    await desk.stage.pool.execute(
+        "UPDATE dead_letters SET untold_since = untold_since - interval '2 minutes'"
+    )
+    late = [problem.detail for problem in await desk.problems() if problem.kind == "late"]
+    assert len(late) == 1
+    assert f"dead letter {desk.letter}" in late[0]
 
 
 @pytest.mark.parametrize("decision", ["redrive", "give-back"])

@@ -12,7 +12,9 @@ from server.orders.expirer import Expirer
 from server.records import order_life
 from server.records.pool import Pool
 from server.records.transaction import transaction
+from server.store import keys
 from tests.bookshop import SHOW, eventually
+from tests.halting import halting_at
 from tests.order_stage import OrderStage, all_of, open_order_stage
 
 
@@ -85,20 +87,13 @@ async def test_expirers_when_two_run_at_once_then_one_give_per_order(stage: Orde
 
 
 async def test_expirer_when_killed_after_the_commit_then_the_next_one_tells(
-    stage: OrderStage, monkeypatch: pytest.MonkeyPatch
+    stage: OrderStage,
 ) -> None:
     sale, order = await stage.sold("ann")
     await stage.make_due(order)
-    before_telling = asyncio.Event()
-
-    async def hang(show_id: str) -> int:
-        before_telling.set()
-        return await asyncio.Future()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stage.orders, "tell", hang)
+    with halting_at(stage.orders, "tell", after=False) as reached:
         dying = asyncio.create_task(stage.expirer().round())
-        await before_telling.wait()
+        await reached.wait()
         dying.cancel()
         await asyncio.gather(dying, return_exceptions=True)
     assert await stage.statuses() == ["expired"]
@@ -139,6 +134,18 @@ async def test_round_when_redis_is_away_then_orders_expire_and_are_told_later(
     stage.scripts.lost = set()
     assert await stage.projector.sweep() == 1
     assert await stage.seen(sale) == (10, 0, 0, 10)
+
+
+async def test_round_when_the_shows_keys_are_damaged_then_it_is_no_outage(
+    stage: OrderStage,
+) -> None:
+    """An outage would slow the rounds down, for all shows."""
+    sale, order = await stage.sold("ann")
+    await stage.make_due(order)
+    pool = keys.pool(SHOW, sale)
+    await stage.shop.clients.commands.delete(pool)
+    await stage.shop.clients.commands.set(pool, "damaged")
+    assert await stage.expirer().round() == 1
 
 
 async def test_round_when_one_shows_rows_are_held_then_the_others_expire(

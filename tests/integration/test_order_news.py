@@ -1,33 +1,13 @@
 """What viewers and buyers see of an order's life: real web processes and a real worker."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from server import clock
 from server.protocol import messages as m
 from tests.live import Client, LiveSystem, token_of, until
-from tests.web_stage import WebStage, sees_sale, web_stage
+from tests.web_stage import WebStage, sees_sale
 
 SOON_S = 15.0  # a generous bound for what takes about a second
-
-
-@pytest.fixture
-async def hubs(redis_url: str, database_url: str) -> AsyncIterator[tuple[WebStage, WebStage]]:
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(web_stage(redis_url, database_url))
-        second = await stack.enter_async_context(web_stage(redis_url, database_url))
-        yield first, second
-
-
-@pytest.fixture
-def system(redis_url: str, database_url: str, tmp_path: Path) -> Iterator[LiveSystem]:
-    running = LiveSystem(redis_url, database_url, tmp_path)
-    yield running
-    running.stop()
 
 
 async def claim(client: Client, sale: dict[str, Any], claim_id: str = "") -> m.ClaimState | None:

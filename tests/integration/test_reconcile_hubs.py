@@ -1,9 +1,6 @@
 """Redis loses everything while two hubs have buyers with holds that nobody has stored yet."""
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,18 +19,9 @@ async def valkey(valkey_factory: ValkeyFactory) -> ValkeyServer:
 
 
 @pytest.fixture
-async def hubs(valkey: ValkeyServer, database_url: str) -> AsyncIterator[tuple[WebStage, WebStage]]:
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(web_stage(valkey.url, database_url))
-        second = await stack.enter_async_context(web_stage(valkey.url, database_url))
-        yield first, second
-
-
-@pytest.fixture
-def system(valkey: ValkeyServer, database_url: str, tmp_path: Path) -> Iterator[LiveSystem]:
-    running = LiveSystem(valkey.url, database_url, tmp_path)
-    yield running
-    running.stop()
+def redis_url(valkey: ValkeyServer) -> str:
+    """Of a server that the test may end."""
+    return valkey.url
 
 
 async def lose_everything(valkey: ValkeyServer) -> None:

@@ -48,6 +48,12 @@ async def claim_all(shop: Shop) -> object:
     return await shop.stock.claim_batch(SHOW, HUB, EPOCH, batch)
 
 
+async def refuse_repeat(shop: Shop) -> object:
+    """One is sold, the other repeat is refused for good."""
+    batch = [claim(2)._replace(attempt=1), claim(3, quantity=99)._replace(attempt=1)]
+    return await shop.stock.claim_batch(SHOW, HUB, EPOCH, batch)
+
+
 async def confirm(shop: Shop) -> object:
     cut = await shop.stock.audit_cut(SHOW)
     entries = cut.pending if cut else []
@@ -118,6 +124,7 @@ def buyers_key(show_id: str) -> str:
 
 KEYS_OF: list[tuple[Operation, tuple[Callable[[str], str], ...]]] = [
     (claim_all, (keys.meta, keys.claims, keys.orders, *ROOM, pool_key, buyers_key)),
+    (refuse_repeat, (keys.claims, keys.orders, keys.refusals, pool_key, buyers_key)),
     (confirm, (keys.meta, keys.claims, keys.state, pool_key)),
     (confirm_known, (keys.meta, keys.claims, keys.orders, keys.state, pool_key)),
     (restock, (keys.meta, keys.claims, keys.applied, *ROOM, pool_key, buyers_key)),
@@ -211,7 +218,7 @@ async def test_script_when_memory_is_full_then_nothing_is_written(
 CUTTER = """
 local writes, real = 0, redis
 local redis = setmetatable({call = function(command, ...)
-  if ('HSET XADD SPUBLISH XACK XDEL'):find(command, 1, true) then
+  if ('HSET XADD SPUBLISH XACK XDEL RPUSH'):find(command, 1, true) then
     writes = writes + 1
     if writes > %d then error('CUT') end
   end
@@ -253,7 +260,7 @@ async def assert_stingy(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("writes", range(8))
-@pytest.mark.parametrize("operation", [claim_all, restock, release, close, confirm])
+@pytest.mark.parametrize("operation", [claim_all, refuse_repeat, restock, release, close, confirm])
 async def test_script_when_cut_short_then_units_are_stranded_but_never_sold_twice(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, operation: Operation, writes: int
 ) -> None:

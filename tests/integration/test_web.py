@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from server import limits
 from server.config import Settings
+from server.embedded.postgres import PostgresServer
 from server.errors import Misconfigured, RecordsUnavailable, StoreUnavailable
 from server.protocol import messages as m
 from server.records.front import LiveShow
@@ -272,10 +273,10 @@ async def test_demo_token_when_the_wish_is_not_granted_then_it_says_why(
 
 
 async def test_demo_token_when_it_is_no_demo_then_there_is_none(
-    valkey_factory: ValkeyFactory, database_url: str
+    valkey_factory: ValkeyFactory, durable_books: PostgresServer
 ) -> None:
     valkey = await valkey_factory(appendonly="yes")
-    async with web_stage(valkey.url, database_url, demo=False, durability="fast") as web:
+    async with web_stage(valkey.url, durable_books.url(), demo=False, durability="fast") as web:
         assert (await call("POST", f"{web.url}/api/demo/token", None, {"name": "x"}))[0] == 404
 
 

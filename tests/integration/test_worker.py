@@ -180,13 +180,18 @@ async def test_entry_when_of_another_epoch_then_show_is_reconciled(shop: Booksho
     assert [(order["buyer"], order["epoch"]) for order in await shop.orders()] == [("ann", 2)]
 
 
-async def test_pending_entry_when_deleted_by_force_then_show_halts(shop: Bookshop) -> None:
-    sale = await shop.add_sale()
-    await shop.claim(sale, "ann")
+async def lose_entry(shop: Bookshop) -> None:
+    """A worker reads the one entry, then somebody deletes it from the stream."""
     stream = shop.stream()
     (entry,) = await stream.read("dead", 10, 100)
     await stream.aclose()
     await shop.clients.commands.xdel(keys.orders(SHOW), entry.entry_id)
+
+
+async def test_pending_entry_when_deleted_by_force_then_show_halts(shop: Bookshop) -> None:
+    sale = await shop.add_sale()
+    await shop.claim(sale, "ann")
+    await lose_entry(shop)
     shop.start()
     assert "lost" in await eventually(shop.halted)
     await shop.reopened()
@@ -207,10 +212,7 @@ async def test_halt_when_postgres_is_away_at_that_moment_then_it_is_done_later(
     monkeypatch.setattr(orders, "halt", fails_first)
     sale = await shop.add_sale()
     await shop.claim(sale, "ann")
-    stream = shop.stream()
-    (entry,) = await stream.read("dead", 10, 100)
-    await stream.aclose()
-    await shop.clients.commands.xdel(keys.orders(SHOW), entry.entry_id)
+    await lose_entry(shop)
     shop.start()
     assert "lost" in await eventually(shop.halted)
 

@@ -17,13 +17,24 @@ def test_close_table_when_compared_then_agrees() -> None:
     assert declared == {(row.code, row.name, row.reconnect) for row in CLOSES.values()}
 
 
-@pytest.mark.parametrize("table", ["UNDECIDED_REFUSALS", "SIGN_IN_OVER"])
-def test_refusals_when_treated_specially_then_exist(table: str) -> None:
+def refusals_in(table: str) -> set[str]:
     match = re.search(rf"{table}[^=]*= new Set\(\[(.*?)\]\)", TABLES, re.S)
     assert match is not None
-    names = re.findall(r'"(\w+)"', match[1])
+    return set(re.findall(r'"(\w+)"', match[1]))
+
+
+@pytest.mark.parametrize("table", ["UNDECIDED_REFUSALS", "SIGN_IN_OVER"])
+def test_refusals_when_treated_specially_then_exist(table: str) -> None:
+    names = refusals_in(table)
     assert names
-    assert set(names) <= set(ERRORS)
+    assert names <= set(ERRORS)
+
+
+def test_refusals_of_the_claim_script_when_remembered_then_the_client_takes_them_as_final() -> None:
+    """All but stock_rebuilding, which the script does not remember."""
+    script = Path(__file__).parents[2] / "server" / "store" / "lua" / "claim_batch.lua"
+    told = set(re.findall(r"\bCODE\.(\w+)", script.read_text("utf-8")))
+    assert told & refusals_in("UNDECIDED_REFUSALS") == {"stock_rebuilding"}
 
 
 def test_refusals_when_named_in_the_pages_then_exist() -> None:

@@ -15,6 +15,7 @@ SOUND = Vitals(
     gate="open",
     same_run=True,
     has_group=True,
+    backlog=0,
     seqs={1: 10, 2: 0},
     versions={1: 7, 2: 0},
 )
@@ -30,6 +31,7 @@ def test_complaint_when_redis_is_at_the_books_or_ahead_then_none(gate: str) -> N
     ("change", "kind"),
     [
         ({"epoch": 0}, "missing"),
+        ({"damage": ("pool is a string",), "epoch": 0}, "damaged"),
         ({"same_run": False}, "restarted"),
         ({"epoch": 2}, "epoch"),
         ({"epoch": 4}, "epoch"),

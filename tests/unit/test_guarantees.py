@@ -44,5 +44,6 @@ def test_guarantees_when_they_name_a_bound_then_it_is_the_one_in_force() -> None
         f"waits at most {limits.REBUILD_WAIT_MS // 1_000} s",
         f"within {limits.REPLICA_ACK_MS // 1_000} s",
         f"first {limits.FORGIVEN_RETURNS_MAX} unpaid returns",
+        f"newest {limits.REFUSALS_KEPT_MAX:,} are remembered",
     ):
         assert phrase in TEXT.replace("\n  ", " ")

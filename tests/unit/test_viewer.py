@@ -9,6 +9,7 @@ import msgpack
 import pytest
 
 from server import clock, limits
+from server.hub.claims import Mail
 from server.hub.hub import Hub
 from server.hub.room import Room
 from server.hub.viewer import Viewer
@@ -398,3 +399,45 @@ def test_viewer_when_idle_then_has_no_dict_and_nothing_lazy(stage: Stage) -> Non
     assert not hasattr(stage.viewer, "__dict__")
     assert stage.viewer._inbox is None
     assert stage.viewer.budget is None
+
+
+# --- Many at once ----------------------------------------------------------------------------
+
+
+async def test_mail_when_some_viewers_cannot_take_it_then_each_gets_its_own_in_order(
+    stage: Stage,
+) -> None:
+    """Answers of one batch: to a viewer that reads, one that is full and one that leaves."""
+    full, full_transport = connect(stage.room)
+    leaving, leaving_transport = connect(stage.room)
+    for transport in (full_transport, leaving_transport):
+        transport.take_frames()
+    full_transport.stuck = True
+    full.send(Accepted(ref=0))  # pauses it
+    leaving.close(1012)
+    leaving_transport.take_frames()
+
+    mail = Mail()
+    for ref in (1, 2):
+        for viewer in (stage.viewer, full, leaving):
+            mail.add(viewer, Accepted(ref=ref))
+    mail.send()
+
+    assert [message["ref"] for message in stage.transport.take_messages()] == [1, 2]
+    assert full_transport.take_frames() == []
+    full_transport.unstick()
+    assert [message["ref"] for message in full_transport.take_messages()] == [0, 1, 2]
+    assert leaving_transport.take_frames() == []
+
+
+async def test_mail_when_it_answers_commands_then_reading_goes_on(stage: Stage) -> None:
+    refs = range(1, limits.COMMANDS_IN_FLIGHT_MAX + 1)
+    for ref in refs:
+        stage.receive(client(frames.BINARY, msgpack.packb({"t": "time", "ref": ref})))
+    assert not stage.transport.reading
+    mail = Mail()
+    for ref in refs:
+        mail.add(stage.viewer, Accepted(ref=ref))
+    mail.send()
+    await asyncio.sleep(0)
+    assert stage.transport.reading

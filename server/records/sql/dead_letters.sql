@@ -33,7 +33,20 @@ FOR NO KEY UPDATE OF p
 SELECT status FROM dead_letters WHERE dead_letter_id = $1 FOR UPDATE
 
 -- name: set_status
-UPDATE dead_letters SET status = $2 WHERE dead_letter_id = $1
+-- $1 letter, $2 status, $3 whether Redis has to be told and no give or order's step does it.
+UPDATE dead_letters SET status = $2, untold_since = CASE WHEN $3::bool THEN clock_timestamp() END
+WHERE dead_letter_id = $1
+
+-- name: untold_letters
+-- $1 how many; in any order, as shows that are halted must not keep the others out.
+SELECT show_id, dead_letter_id FROM dead_letters WHERE untold_since IS NOT NULL
+ORDER BY random() LIMIT $1
+
+-- name: is_untold
+SELECT untold_since IS NOT NULL FROM dead_letters WHERE show_id = $1 AND dead_letter_id = $2
+
+-- name: mark_told
+UPDATE dead_letters SET untold_since = NULL WHERE dead_letter_id = $1
 
 -- name: units_bought
 SELECT units FROM pool_buyers WHERE pool_id = $1 AND buyer = $2

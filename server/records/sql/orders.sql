@@ -141,9 +141,9 @@ UPDATE stock_epochs SET halted_at = now(), halted_by = $2
 WHERE show_id = $1 AND halted_at IS NULL AND epoch = $3
 
 -- name: shows_with_work
--- $1 days. Shows whose order stream fills (active: a sale is running) or may still hold something
--- (not ended, or at most so many days ago). Asked twice a second: it must not read what was over
--- long ago.
+-- $1 days. Shows whose order stream fills (active: a sale is running), and those that Redis must
+-- have for their viewers and may still hold something of (not ended, or at most so many days ago).
+-- Asked twice a second: it must not read what was over long ago.
 SELECT show_id, bool_or(active) AS active
 FROM (
     SELECT show_id, true AS active FROM sales WHERE status IN ('scheduled', 'open', 'closing')
@@ -152,17 +152,18 @@ FROM (
     UNION ALL
     SELECT show_id, false FROM shows WHERE ended_at > now() - make_interval(days => $1)
 ) AS found
-WHERE EXISTS (SELECT FROM sales WHERE sales.show_id = found.show_id AND sales.status <> 'draft')
 GROUP BY show_id
 
 -- name: shows_waiting
--- Shows with something that only a sound stock lets go on: a halt, units or steps of orders that
--- Redis has not been told for a second, lowerings and late payments to be decided.
+-- Shows with something that only a sound stock lets go on: a halt, units, steps of orders or decided
+-- dead letters that Redis has not been told for a second, lowerings and late payments to be decided.
 SELECT show_id FROM stock_epochs WHERE halted_at IS NOT NULL
 UNION
 SELECT show_id FROM gives WHERE applied_at IS NULL AND created_at < now() - interval '1 second'
 UNION
 SELECT show_id FROM order_moves WHERE told_at IS NULL AND at < now() - interval '1 second'
+UNION
+SELECT show_id FROM dead_letters WHERE untold_since < now() - interval '1 second'
 UNION
 SELECT show_id FROM stock_requests
 WHERE status = 'pending' AND at < now() - interval '1 second'
@@ -176,10 +177,16 @@ SELECT DISTINCT p.show_id FROM pools p JOIN sales s ON s.sale_id = p.pool_id
 WHERE s.status = 'closed' AND p.initial + p.restocked - p.lowered > p.reserved + p.sold + p.dead
 
 -- name: order_ids
--- $1 show, $2 status or NULL, $3 after this order id, $4 limit.
-SELECT order_id FROM orders
-WHERE show_id = $1 AND ($2::text IS NULL OR status = $2) AND order_id > $3
-ORDER BY order_id LIMIT $4
+-- $1 show, $2 statuses, $3 after this order id, $4 limit. The first ones of every status, which
+-- orders_by_status has in order: no more are read, however many there are of other statuses or shows.
+-- Ranges, not equal signs: these would let the planner walk the primary key, past everybody's orders.
+SELECT found.order_id
+FROM unnest($2::text[]) AS wanted (status),
+     LATERAL (SELECT order_id FROM orders o
+              WHERE (o.show_id, o.status, o.order_id) > ($1, wanted.status, $3)
+                AND (o.show_id, o.status) <= ($1, wanted.status)
+              ORDER BY o.show_id, o.status, o.order_id LIMIT $4) AS found
+ORDER BY found.order_id LIMIT $4
 
 -- name: order_ids_of_buyer
 -- $1 show, $2 buyer, $3 status or NULL, $4 after this order id, $5 limit. Apart from `order_ids`: a

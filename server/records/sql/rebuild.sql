@@ -9,20 +9,20 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('livesale.reconcile.' || $1, 0
 SELECT 1
 
 -- name: expected
--- $1 show. What Redis must have: its epoch and the newest take of every pool that ever got there
+-- $1 shows. What Redis must have: its epoch and the newest take of every pool that ever got there
 -- (a draft that was dropped did not), and the versions of their rows. No row: the show was never
 -- projected.
-SELECT e.epoch, e.halted_by,
+SELECT s.show_id, e.epoch, e.halted_by,
        coalesce(array_agg(p.pool_id) FILTER (WHERE p.pool_id IS NOT NULL), '{}') AS pools,
        coalesce(array_agg(p.taken_seq) FILTER (WHERE p.pool_id IS NOT NULL), '{}') AS seqs,
        coalesce(array_agg(p.version) FILTER (WHERE p.pool_id IS NOT NULL), '{}') AS versions
 FROM shows s JOIN stock_epochs e USING (show_id)
 LEFT JOIN (
     SELECT p.* FROM pools p JOIN sales ON sale_id = pool_id
-    WHERE p.show_id = $1 AND applied_revision > 0 AND status <> 'draft' AND opens_at_ms > 0
+    WHERE p.show_id = ANY($1::text[]) AND applied_revision > 0 AND status <> 'draft' AND opens_at_ms > 0
 ) AS p USING (show_id)
-WHERE s.show_id = $1 AND s.applied_revision > 0
-GROUP BY e.epoch, e.halted_by
+WHERE s.show_id = ANY($1::text[]) AND s.applied_revision > 0
+GROUP BY s.show_id, e.epoch, e.halted_by
 
 -- name: projected_shows
 SELECT show_id FROM shows WHERE applied_revision > 0 ORDER BY show_id
