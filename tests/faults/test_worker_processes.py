@@ -78,7 +78,7 @@ async def assert_all_stored(shop: Bookshop, units: int) -> None:
 async def test_workers_when_killed_again_and_again_then_every_claim_is_stored_once(
     shop: Bookshop, workers: list[Worker], redis_url: str, database_url: str
 ) -> None:
-    sale = await shop.add_sale(units=2_000)
+    sale = await shop.add_sale(units=2_001)
     rushing = asyncio.create_task(rush(shop, sale, 2_000))
     chance = random.Random(7)
     for _ in range(4):
@@ -89,7 +89,8 @@ async def test_workers_when_killed_again_and_again_then_every_claim_is_stored_on
         await workers[-1].end(signal.SIGKILL)
     await rushing
     workers.append(Worker(redis_url, database_url))
-    await assert_all_stored(shop, 2_000)
+    await shop.claim_many(sale, ["last"])  # for this worker alone, which is up then
+    await assert_all_stored(shop, 2_001)
     assert await workers[-1].end(signal.SIGTERM) == 0
 
 

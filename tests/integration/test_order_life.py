@@ -279,7 +279,9 @@ async def test_units_when_the_show_ended_long_ago_then_they_get_to_the_inventory
     stage.shop.start_discovering()
 
     async def returned() -> bool:
-        return bool(await stage.shop.pool.fetchval("SELECT allotted FROM skus") == 0)
+        """Committed, and Redis told of it."""
+        allotted = await stage.shop.pool.fetchval("SELECT allotted FROM skus")
+        return bool(allotted == 0 and await stage.shop.stream_length() == 0)
 
     await eventually(returned)
     await stage.assert_conserved()
