@@ -211,6 +211,8 @@ async def two_ways(
         try:
             first, second = [await system.start_web() for system in (proxied, direct)]
             proxied.start_worker()
+            # Cut off before that it would end, for its supervisor to start it again.
+            await until(lambda: "worker_ready" in proxied.logs(), "the worker is ready")
             show, sale = await sale_at(Host(second, token_of("ming", "*", "host")), units=50)
             ports = (int(first.rsplit(":", 1)[1]), int(second.rsplit(":", 1)[1]))
             crowd = Crowd(Shop([ports[0]], show, sale))
