@@ -139,9 +139,9 @@ class DoorStage:
 
 
 @contextmanager
-def door_stage(**settings: Any) -> Iterator[DoorStage]:
+def door_stage(kind: type[DoorStage] = DoorStage, /, **settings: Any) -> Iterator[DoorStage]:
     """A running stage; stopped after the block."""
-    stage = DoorStage(**settings)
+    stage = kind(**settings)
     ready = threading.Event()
 
     def run() -> None:

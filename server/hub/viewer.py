@@ -121,7 +121,9 @@ class Viewer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over the transport; called by the door right after `transport.set_protocol`."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=0)
+        # A TLS transport is full at its high-water mark, not above it: with 0 it would always be.
+        is_tls = transport.get_extra_info("sslcontext") is not None
+        self.transport.set_write_buffer_limits(high=1 if is_tls else 0)
         self.fd = fd_of(transport)
         sock = transport.get_extra_info("socket")
         if _NOTSENT_LOWAT is not None and sock is not None and sock.family != socket.AF_UNIX:
@@ -186,7 +188,8 @@ class Viewer(asyncio.Protocol):
             message = inbox.next()
             if message is None:
                 return
-            self._inbox_since = self.room.tick
+            if not inbox.in_message:  # else a control frame in the middle of one that goes on
+                self._inbox_since = self.room.tick
             self._take(*message)
         self._take_turns()
 

@@ -13,6 +13,7 @@ from server.config import Settings
 from server.domain.rate_limit import BucketRule, TokenBucket
 
 HTTP_CONNECTIONS_SPARE = 512  # connections kept for pages, API and health beside the viewers
+FREE_JOINS = 100  # of one address within a second; those beyond share half of the process's rate
 RETRY_AFTER_S = 2  # told with 503 by the caps on the whole process
 RETRY_AFTER_ADDRESS_S = 10  # told with 503 by the cap on one address
 
@@ -22,8 +23,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class Admission:
     """Counts connections and says whether one more is welcome.
 
-    Viewers are counted from the upgrade to the end of their connection (`admit`, `release`),
-    also those whose handshake is refused later.
+    Connections are counted from `open` to `closed`; viewers from the upgrade to the end of their
+    connection (`admit`, `release`), also those whose handshake is refused later.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -32,10 +33,20 @@ class Admission:
         self._viewers_max = settings.viewers_max
         self._per_address_max = settings.viewers_per_address_max
         self._by_address: dict[str, int] = {}
+        self._open: dict[str, int] = {}  # connections of each peer that are no viewers (yet)
         rate = settings.joins_per_second_max
         self._joins_rule = BucketRule(rate, rate)
         self._joins = TokenBucket(self._joins_rule, clock.monotonic_ms())
+        self._crowd_rule = BucketRule(rate / 2, max(1.0, rate / 2))
+        self._crowd = TokenBucket(self._crowd_rule, clock.monotonic_ms())
+        self._second = 0
+        self._joined: dict[str, int] = {}  # handshakes of each address within this second
         self._trusted = parse_networks(settings.trusted_proxies)
+
+    @property
+    def is_full(self) -> bool:
+        """No viewer would be let in now."""
+        return self.viewers >= self._viewers_max
 
     def has_room_for_connection(self, connections: int) -> bool:
         """May one more connection stay beside `connections` that are no viewers (yet)?
@@ -44,6 +55,17 @@ class Admission:
         """
         return connections + self.viewers < self._viewers_max + HTTP_CONNECTIONS_SPARE
 
+    def open(self, peer: str) -> bool:
+        """Count one more connection from `peer` in; may it stay? So many silent ones of one
+        address would leave no descriptor for the others. A trusted proxy is not bounded."""
+        counted = counted_as(peer)
+        self._open[counted] = self._open.get(counted, 0) + 1
+        return self._open[counted] <= self._per_address_max or self._is_trusted(peer)
+
+    def closed(self, peer: str) -> None:
+        """A connection that `open` counted in ended, or has become a viewer's."""
+        _count_out(self._open, peer)
+
     def admit(self, address: str) -> str:
         """'' when one more viewer from `address` is counted in, else why not.
 
@@ -51,26 +73,35 @@ class Admission:
         """
         if self.draining:
             return "draining"
-        if self.viewers >= self._viewers_max:
+        if self.is_full:
             return "viewers_max"
         counted = counted_as(address)
         if self._by_address.get(counted, 0) >= self._per_address_max:
             return "address_max"
-        if self._joins.take(self._joins_rule, clock.monotonic_ms()):
+        if not self._may_join(counted):
             return "joins_rate"
         self.viewers += 1
         self._by_address[counted] = self._by_address.get(counted, 0) + 1
         return ""
 
+    def _may_join(self, address: str) -> bool:
+        """One more handshake this second? An address that makes very many leaves half to others."""
+        now_ms = clock.monotonic_ms()
+        if int(now_ms) // 1_000 != self._second:
+            self._second = int(now_ms) // 1_000
+            self._joined.clear()
+        joined = self._joined.get(address, 0)
+        if joined >= FREE_JOINS and self._crowd.take(self._crowd_rule, now_ms):
+            return False
+        if self._joins.take(self._joins_rule, now_ms):
+            return False
+        self._joined[address] = joined + 1
+        return True
+
     def release(self, address: str) -> None:
         """A viewer that `admit` counted in is gone. Exactly once per viewer."""
         self.viewers -= 1
-        counted = counted_as(address)
-        left = self._by_address[counted] - 1
-        if left:
-            self._by_address[counted] = left
-        else:
-            del self._by_address[counted]
+        _count_out(self._by_address, address)
 
     def client_address(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Address of the client: the peer, or what trusted proxies say in X-Forwarded-For.
@@ -96,6 +127,16 @@ class Admission:
             return False
         plain = getattr(parsed, "ipv4_mapped", None) or parsed  # as a dual-stack socket names IPv4
         return any(plain in network for network in self._trusted)
+
+
+def _count_out(counts: dict[str, int], address: str) -> None:
+    """One less of this address, and no entry for none."""
+    counted = counted_as(address)
+    left = counts[counted] - 1
+    if left:
+        counts[counted] = left
+    else:
+        del counts[counted]
 
 
 def counted_as(address: str) -> str:

@@ -320,6 +320,8 @@ def make_health(settings: Settings, stores: Stores, hub: Hub, admission: Admissi
     async def lets_viewers_in() -> None:
         if admission.draining:
             raise NotReady("the process is stopping")
+        if admission.is_full:
+            raise NotReady("the process has as many viewers as it may have")
 
     async def feed_is_heard() -> None:
         now = hub.loop.time()

@@ -95,6 +95,7 @@ class DoorHttpProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self._peer = ""
         self._deadline: TimerHandle | None = None
         self._stalled: TimerHandle | None = None
         self._refused = False
@@ -103,12 +104,16 @@ class DoorHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if self.admission.has_room_for_connection(len(self.connections) - 1):
+        self._peer = self.client[0] if self.client else ""
+        if not self.admission.open(self._peer):
+            self._refuse(503, retry_after=retry_after_s("address_max"))
+        elif self.admission.has_room_for_connection(len(self.connections) - 1):
             self._arm_deadline()
         else:
             self._refuse(503, retry_after=retry_after_s("viewers_max"))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.admission.closed(self._peer)
         self._cancel_deadline()
         self._cancel_stalled()
         super().connection_lost(exc)
@@ -200,8 +205,7 @@ class DoorHttpProtocol(HttpToolsProtocol):
             self._refuse(431)
         if self._refused:
             return
-        peer = self.client[0] if self.client else ""
-        self.scope["client"] = (self.admission.client_address(peer, self.headers), 0)
+        self.scope["client"] = (self.admission.client_address(self._peer, self.headers), 0)
         self._arm_deadline()
         super().on_headers_complete()
 
@@ -250,6 +254,7 @@ class DoorHttpProtocol(HttpToolsProtocol):
 
     def _leave(self) -> None:
         """Another protocol has the transport now."""
+        self.admission.closed(self._peer)
         self.connections.discard(self)
         self.parser = None  # type: ignore[assignment]  # breaks the reference cycle with the parser
 

@@ -9,12 +9,15 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from server import clock
+from server.domain.rate_limit import BucketRule, TokenBucket
 from server.errors import CLOSES, Refused, StoreUnavailable
 from server.hub.hub import Hub
 from server.hub.room import Room
@@ -32,6 +35,8 @@ from server.web.known_shows import KnownShows
 log = structlog.get_logger()
 
 ENTER_SECONDS: Final = 4.0  # for what Redis must tell before a viewer may enter
+ORIGIN_CHARS_LOGGED: Final = 100
+_TOLD_RULE: Final = BucketRule(0.2, 5)  # lines about refused origins: a stranger writes them
 _SHOW_ID: Final = re.compile(SHOW_ID_PATTERN.removesuffix("$") + r"\Z")
 _RESUME: Final = re.compile(r"([0-9]{1,15})\.([0-9]{1,15})\Z")
 
@@ -40,7 +45,10 @@ Resume = tuple[int, int]  # event epoch, seq
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """The endpoint with what it needs. `prepare` makes a room ready for its first viewer."""
+    """The endpoint with what it needs. `prepare` makes a room ready for its first viewer.
+
+    `told` bounds how often the log says which origin was refused.
+    """
 
     hub: Hub
     admission: Admission
@@ -48,6 +56,7 @@ class Watch:
     prepare: Callable[[Room], Awaitable[None]]
     is_prepared: Callable[[Room], bool]
     known: KnownShows
+    told: TokenBucket = field(default_factory=lambda: TokenBucket(_TOLD_RULE, 0.0))
 
     def usher(
         self, target: bytes, headers: Iterable[tuple[bytes, bytes]], address: str
@@ -92,14 +101,20 @@ class Watch:
         await self._deny(websocket, Refused("not_found"))
 
     def _read_request(self, websocket: WebSocket) -> tuple[Codec, Resume | None]:
-        headers = websocket.headers
-        origins = headers.getlist("origin")
-        if len(origins) > 1 or not origin_allowed(
-            origins[0] if origins else None, headers.get("host", ""), self.allowed_origins
-        ):
-            raise Refused("origin_refused")
+        self._require_origin(websocket.headers)
         resume = websocket.query_params.get("resume")
         return choose_codec(websocket.scope["subprotocols"]), parse_resume(resume)
+
+    def _require_origin(self, headers: Headers) -> None:
+        """Raises Refused(origin_refused). Operators who forgot one find it in the log."""
+        origins = headers.getlist("origin")
+        origin = origins[0] if origins else None
+        if len(origins) > 1 or not origin_allowed(
+            origin, headers.get("host", ""), self.allowed_origins
+        ):
+            if not self.told.take(_TOLD_RULE, clock.monotonic_ms()):
+                log.warning("origin_refused", origin=ascii(origin)[:ORIGIN_CHARS_LOGGED])
+            raise Refused("origin_refused")
 
     async def _find_room(self, show_id: str) -> Room:
         if not _SHOW_ID.match(show_id):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from server import clock
 from server.config import Settings, load
 from server.errors import Misconfigured
-from server.web.admission import Admission, origin_allowed, retry_after_s
+from server.web.admission import FREE_JOINS, Admission, origin_allowed, retry_after_s
 
 
 def admission(**settings: object) -> Admission:
@@ -78,6 +78,28 @@ def test_admit_when_joins_come_too_fast_then_until_the_next_moment(
     assert [caps.admit("a") for _ in range(3)] == ["", "", "joins_rate"]
     now[0] = 500
     assert caps.admit("a") == ""
+
+
+def test_admit_when_one_address_joins_very_often_then_half_of_the_rate_is_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(clock, "monotonic_ms", lambda: now[0])
+    caps = admission(joins_per_second_max=1_000)
+    assert [caps.admit("a") for _ in range(1_000)].count("") == FREE_JOINS + 500
+    assert [caps.admit(f"b{number}") for number in range(1_000)].count("") == 500 - FREE_JOINS
+    now[0] = 1_000
+    assert [caps.admit("a") for _ in range(1_000)].count("") == FREE_JOINS + 500
+
+
+def test_open_when_an_address_has_its_share_of_connections_then_only_proxies_have_more() -> None:
+    caps = admission(viewers_per_address_max=2, trusted_proxies="10.0.0.1")
+    assert [caps.open("a") for _ in range(3)] == [True, True, False]
+    assert caps.open("b")
+    caps.closed("a")
+    caps.closed("a")
+    assert caps.open("a")
+    assert all(caps.open("10.0.0.1") for _ in range(5))
 
 
 def test_connection_when_places_are_free_or_spare_then_it_may_stay() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
@@ -57,7 +58,7 @@ class Door(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def serving() -> AsyncIterator[Served]:
+async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Served]:
     world = World()
     world.set("stock:1", left=9)
     hub, _commands = new_hub(world, tick_ms=20)
@@ -66,7 +67,7 @@ async def serving() -> AsyncIterator[Served]:
     assert room is not None
     holder: list[Served] = []
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Door(lambda: holder[0]), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Door(lambda: holder[0]), "127.0.0.1", 0, ssl=tls)
     holder.append(Served(world, hub, room, server.sockets[0].getsockname()[1]))
     try:
         yield holder[0]
