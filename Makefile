@@ -21,9 +21,9 @@ test: $(VENV)/dev client ## All tests, with servers of their own (ARGS="tests/un
 	$(PY) -m server.embedded.node test
 
 .PHONY: test-faults
-test-faults: $(VENV)/dev ## The long proof: kill rounds, the acceptance sale, guard removal (20 minutes)
-	LIVESALE_TEST_LONG=1 $(PY) -m pytest tests/faults tests/guards tests/simulation \
-	  tests/integration/test_audit_under_load.py $(ARGS)
+test-faults: $(VENV)/dev ## The long proof: kill rounds, the acceptance sale, guard removal (half an hour)
+	LIVESALE_TEST_LONG=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+	  tests/faults tests/guards tests/simulation tests/integration/test_audit_under_load.py $(ARGS)
 
 .PHONY: check
 check: $(VENV)/dev ## Linters and types, Python and client

@@ -26,7 +26,8 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         validation_alias=AliasChoices("LIVESALE_REDIS_URL", "REDIS_URL", "redis_url"),
-        description="Redis >= 7.0 or Valkey >= 7.2: redis://, rediss:// or unix://",
+        description="Redis >= 7.0 or Valkey >= 7.2: redis://, rediss:// or unix://; "
+        "redis+sentinel://host,host/service; redis+cluster://host,host",
     )
     database_url: str = Field(
         "postgresql://127.0.0.1:5432/livesale",

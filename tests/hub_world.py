@@ -6,7 +6,7 @@ were written to one viewer.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,7 +212,7 @@ class World:
         while True:
             yield await self.queue.get()
 
-    async def reconnect(self) -> None:
+    async def reconnect(self, shows: Collection[str]) -> None:
         self.calls.append(("reconnect",))
         self.deaf = False
 

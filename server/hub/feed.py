@@ -177,4 +177,4 @@ class Feed:
         if deaf:
             log.warning("bus_deaf", shows=len(deaf))
             self._reconnected_at = now
-            await self._bus.reconnect()
+            await self._bus.reconnect([room.show_id for room in deaf])

@@ -4,7 +4,7 @@ server/web/app.py hands in server.store's RoomStore, Bus and RedisClock, which f
 tests hand in plain objects.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -76,8 +76,9 @@ class BusPort(Protocol):
 
     def facts(self) -> AsyncIterator[tuple[str, Fact | Resync]]: ...
 
-    async def reconnect(self) -> None:
-        """Drop the connection, because its silence shows that it is deaf; Resyncs follow."""
+    async def reconnect(self, shows: Collection[str]) -> None:
+        """Drop the connections of these shows, because their silence shows that they are deaf;
+        Resyncs follow."""
 
 
 class ClockPort(Protocol):

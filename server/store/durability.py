@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from server import clock, limits
 from server.errors import StoreUnavailable, Unfit
 from server.store import keys
-from server.store.client import EVICTS, command, commands, may_evict
+from server.store.client import EVICTS, command, commands, may_evict, primaries, server_of
 from server.store.scripts import Scripts
 
 log = structlog.get_logger()
@@ -47,12 +47,18 @@ async def require_durability(
     if profile == "none":
         fault = "" if demo else "durability none is for demos and tests: claims could be lost"
     else:
-        evicts = may_evict(await command(client, "INFO", "memory"))
-        fault = EVICTS if evicts else _fault(profile, await _persistence(client), vouched=vouched)
+        faults = [await _fault_of(one, profile, vouched) for one in await primaries(client)]
+        fault = next(filter(None, faults), "")
     if fault and not demo:
         raise Unfit(fault)
     if fault:
         log.warning("redis_not_durable", reason=fault)
+
+
+async def _fault_of(server: "aioredis.Redis", profile: Profile, vouched: bool) -> str:
+    if may_evict(await command(server, "INFO", "memory")):
+        return EVICTS
+    return _fault(profile, await _persistence(server), vouched=vouched)
 
 
 def _fault(profile: Profile, found: tuple[str, str] | None, *, vouched: bool) -> str:
@@ -91,28 +97,28 @@ class Replicas:
 
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
-        self._in_sync = False
-        self._asked_at = -float("inf")
+        self._found: dict[aioredis.Redis, tuple[float, bool]] = {}  # server -> when, what
 
     async def run(self, show_id: str, name: str, names: Sequence[str], args: Sequence[Any]) -> Any:
         """As Scripts.run, and a replica has the outcome. Raises StoreUnavailable: it may not."""
-        if not await self._any():
+        if not await self._any(show_id):
             return await self._scripts.run(name, names, args)
         return _acknowledged(*await self._scripts.run_with(name, names, args, *_waiting(show_id)))
 
     async def read(self, show_id: str, *words: Any) -> Any:
         """One reading command, and a replica has what it found. Raises StoreUnavailable."""
-        if not await self._any():
+        if not await self._any(show_id):
             return await command(self._scripts.client, *words)
         return _acknowledged(*await commands(self._scripts.client, words, *_waiting(show_id)))
 
-    async def _any(self) -> bool:
-        now = clock.monotonic_ms()
-        if now - self._asked_at >= limits.REPLICAS_ASKED_EVERY_MS:
-            info = await command(self._scripts.client, "INFO", "replication")
-            self._in_sync = _is_replica_in_sync(info)
-            self._asked_at = now
-        return self._in_sync
+    async def _any(self, show_id: str) -> bool:
+        """Whether the server of this show had a replica in sync when it was asked last."""
+        now, server = clock.monotonic_ms(), server_of(self._scripts.client, keys.fence(show_id))
+        asked_at, in_sync = self._found.get(server, (-float("inf"), False))
+        if now - asked_at >= limits.REPLICAS_ASKED_EVERY_MS:
+            in_sync = _is_replica_in_sync(await command(server, "INFO", "replication"))
+            self._found[server] = now, in_sync
+        return in_sync
 
 
 def _is_replica_in_sync(info: dict[str, Any]) -> bool:

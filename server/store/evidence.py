@@ -10,7 +10,7 @@ from server import clock
 from server.domain.claim import KIND_CLAIM
 from server.protocol.messages import ClaimState
 from server.store import keys, packing
-from server.store.client import command
+from server.store.client import command, server_of
 from server.store.scripts import Scripts
 from server.store.types import Take
 
@@ -54,7 +54,8 @@ class Evidence:
         client = self._scripts.client
         presented = await command(client, "SCARD", keys.presented(show_id))
         channel = keys.bus_channel(show_id)
-        _, listening = await command(client, "PUBSUB", "SHARDNUMSUB", channel)
+        server = server_of(client, channel)
+        _, listening = await command(server, "PUBSUB", "SHARDNUMSUB", channel)
         return int(presented), int(listening)
 
     async def holds(self, show_id: str) -> AsyncIterator[list[Hold]]:

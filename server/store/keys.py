@@ -25,10 +25,11 @@ All keys of a show carry the hash tag `{show_id}`, so that one script may touch 
 """
 
 ORDER_GROUP = "pg"
+PREFIX = "ls:{"  # of every key and channel; in a Cluster a command goes where its first one is
 
 
 def _key(show_id: str, name: str) -> str:
-    return f"ls:{{{show_id}}}:{name}"
+    return f"{PREFIX}{show_id}}}:{name}"
 
 
 def meta(show_id: str) -> str:

@@ -3,17 +3,21 @@
 hubs    two web processes on the same servers
 system  starts real web and worker processes on the servers of `hubs`
 till    a shop where orders are paid, with an open sale
+cluster a Cluster for all tests; who kills a server of it brings it back
 """
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from server.embedded.binaries import Binary
 from tests.conftest import run_sql, with_database
 from tests.live import LiveSystem
+from tests.redis_cluster import ValkeyCluster
 from tests.till import Till, open_till
 from tests.web_stage import WebStage, web_stage
 
@@ -58,3 +62,12 @@ async def till(redis_url: str, books_url: str) -> AsyncIterator[Till]:
     async with open_till(redis_url, books_url) as opened:
         await opened.open_sale(units=3, limit=2)
         yield opened
+
+
+@pytest.fixture(scope="session")
+def cluster(servers_directory: Path, valkey_binary: Binary) -> Iterator[ValkeyCluster]:
+    folder = servers_directory / "cluster"
+    running = asyncio.run(ValkeyCluster.start(valkey_binary, folder))
+    yield running
+    asyncio.run(running.stop())
+    shutil.rmtree(folder)

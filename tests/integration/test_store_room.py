@@ -357,7 +357,7 @@ async def test_bus_when_found_deaf_then_reconnect_brings_a_resync(shop: Shop) ->
     async with listening(shop) as ear:
         reading = asyncio.ensure_future(ear.next())
         await asyncio.sleep(0)
-        await ear.bus.reconnect()
+        await ear.bus.reconnect([SHOW])
         assert await reading == (SHOW, Resync("subscribed"))
 
 

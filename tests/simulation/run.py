@@ -17,7 +17,7 @@ from tests.simulation.invariants import check_all
 from tests.simulation.postgres import Server
 from tests.simulation.shop import Host, draw_sales, insert_rows
 from tests.simulation.watch import Watch
-from tests.simulation.world import SHOW, World, simulated
+from tests.simulation.world import SETTINGS, SHOW, World, simulated
 
 # Virtual seconds in which everything must come to rest. The longest way there: a worker that froze,
 # its lease, the back-off of repeated reconciliations, a show's next look.
@@ -129,7 +129,7 @@ SELECT (SELECT count(*) FROM gives WHERE applied_at IS NULL) AS gives,
 
 async def _audit(world: World) -> None:
     """The server's own audit, in the calm."""
-    clients = await RedisClients.open("")
+    clients = await RedisClients.open(SETTINGS.redis_url)
     pool = await open_pool("", size=1)
     report = await audit_show(clients, pool, SHOW)
     for problem in report.problems:

@@ -250,7 +250,7 @@ def simulated(seed: int, server: Server) -> Iterator[World]:
                 stack.enter_context(patch.object(clock, name, function))
         stack.enter_context(patch.object(RedisClients, "_client", lambda *_: SimRedis(world.redis)))
         stack.enter_context(
-            patch.object(RedisClients, "new_pubsub", lambda _: SimPubSub(world.redis))
+            patch.object(RedisClients, "new_pubsub", lambda *_: SimPubSub(world.redis))
         )
         stack.enter_context(patch("asyncpg.create_pool", create_pool))
         stack.enter_context(patch.object(orders_app, "open_sender", _no_sender))

@@ -243,7 +243,7 @@ async def test_feed_when_its_own_heartbeat_is_not_heard_then_reconnects(
 async def test_feed_when_it_stays_deaf_then_the_silence_goes_on_counting(
     hub: Hub, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def in_vain() -> None:
+    async def in_vain(_: object) -> None:
         world.calls.append(("reconnect",))
 
     monkeypatch.setattr(hub.ports.bus, "reconnect", in_vain)
