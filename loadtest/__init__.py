@@ -3,6 +3,10 @@
 bench.py      the benchmarks by name, and how their figures are printed
 fanout.py     CPU per delivered frame, beside a C floor and other servers
 joins.py      CPU and memory per viewer
+room.py       a busy show of 10,000 viewers on one core
+slow.py       viewers who do not keep up, and the others
+storm.py      10,000 viewers thrown out at once
+hub.py        CPU per claim at the hub, beside servers that echo
 claim.py      claims from the first sent to the last confirmed
 orders.py     how fast the order worker persists
 script.py     the claim script alone
@@ -13,8 +17,10 @@ stand.py      a whole livesale for a benchmark: Valkey, PostgreSQL, web, worker
 peers.py      starting the floor and the other servers
 wire.py       WebSocket frames as a client sees them
 swarm.py      many cheap receivers in one process
+crowd.py      more than that, by a program in C
 buyers.py     many cheap buyers in one process
-floor.c, references/   what ours is measured against
+ages.py       how old what a viewer sees is
+crowd.c, floor.c, references/   what ours is measured against
 
 Nothing here is imported by the server. RESULTS.md keeps the numbers and what was tried.
 """

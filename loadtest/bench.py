@@ -18,7 +18,17 @@ import uvloop
 from loadtest import machine, report
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 128 + signal.SIGTERM
-BENCHES = ("fanout", "joins", "claim", "orders", "script")  # modules beside this one
+BENCHES = (
+    "fanout",
+    "joins",
+    "room",
+    "slow",
+    "storm",
+    "hub",
+    "claim",
+    "orders",
+    "script",
+)  # modules beside this one
 
 
 class Benchmark(Protocol):

@@ -5,11 +5,14 @@ turns in short bursts (paired and interleaved), so that a busy moment of the mac
 them. A burst is 20 publishes a second; the cost is the server's CPU time (user and system) over
 the frames that arrived. On loopback the system part contains the receivers' TCP work, which is
 why the floor, one write(2) per viewer, is the honest yardstick.
+
+Measured with 1,000 viewers and again with 10,000 (figures ending in `_10k`). Those are a crowd in
+C per server (crowd.c), because a receiver in Python could not read so much; 3 publishes a second
+are as many as the slowest reference can deliver to them.
 """
 
 import asyncio
 import itertools
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,17 +24,17 @@ import msgspec
 import redis.asyncio
 
 from loadtest import joins, peers, process, report, swarm, wire
+from loadtest.crowd import Audience, Counts, crowd
 from loadtest.stand import Stand, stand
 from server.protocol.facts import StateFact
-from server.protocol.messages import SUBPROTOCOL_MSGPACK, Tick, Welcome
+from server.protocol.messages import Tick, Welcome
 
-VIEWERS = 1_000
 PAYLOAD_BYTES = 200
-PER_SECOND = 20
 CHECKED = 5  # receivers per server whose frames are decoded and whose order is verified
 QUIET_SECONDS = 0.12
 ARRIVAL_SECONDS = 10.0
 DELIVERED_MIN = 0.9  # of the frames of the viewer that got most
+MANY = "_10k"  # what the figures with many viewers end in
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,23 @@ class Plan:
     viewers: int
     rounds: int
     ticks: int  # publishes per burst
+    per_second: int  # publishes
+    suffix: str = ""
 
     @classmethod
-    def of(cls, quick: bool) -> "Plan":
-        return cls(20, 1, 4) if quick else cls(VIEWERS, 5, 2 * PER_SECOND)
+    def few(cls, quick: bool) -> "Plan":
+        """All viewers in this process."""
+        return cls(20, 1, 4, 20) if quick else cls(1_000, 5, 40, 20)
+
+    @classmethod
+    def many(cls, quick: bool) -> "Plan":
+        """All but CHECKED of them in a crowd."""
+        return cls(40, 1, 2, 10, MANY) if quick else cls(10_000, 5, 6, 3, MANY)
+
+    @property
+    def sampled(self) -> int:
+        """Viewers in this process."""
+        return CHECKED if self.suffix else self.viewers
 
 
 class Publisher(Protocol):
@@ -59,20 +75,21 @@ class Target:
 
     figure: str  # name in the figures; empty for ours
     pid: int
-    viewers: Sequence[swarm.Receiver]
+    viewers: Audience
     publish: Publisher
     per_frame: list[float] = field(default_factory=list)  # µs, one per burst
     used: process.Cpu = process.ZERO
     frames: int = 0
     size: int = 0
 
-    def verify(self, got: Sequence[int], published: int) -> None:
+    def verify(self, got: Counts, published: int) -> None:
         """A reference delivers every frame. Ours may merge ticks for a viewer that does not keep
         up; where many do not, the machine is too busy to measure. Raises RuntimeError."""
-        most = published if self.figure else max(got)
-        if not most or sum(got) < DELIVERED_MIN * most * len(got) or max(got) > most:
+        most = published if self.figure else got.most
+        if not most or got.frames < DELIVERED_MIN * most * got.open or got.most > most:
             name = self.figure or "livesale"
-            raise RuntimeError(f"{name} delivered {min(got)} to {max(got)} of {published} frames")
+            found = f"{got.fewest} to {got.most} of {published} frames to {got.open} viewers"
+            raise RuntimeError(f"{name} delivered {found}")
 
     @property
     def prefix(self) -> str:
@@ -89,28 +106,46 @@ class Target:
 
 
 async def run(*, quick: bool) -> report.Result:
-    """Measure ours and every reference that can run here."""
-    plan = Plan.of(quick)
+    """Measure ours and every reference that can run here, with few viewers and with many."""
     process.pin(0, process.LOADER_CORE)
+    references, notes = peers.available()
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="livesale-bench-") as directory:
+        folder = Path(directory)
+        plans = [Plan.few(quick), Plan.many(quick)]
+        if peers.compile_c(peers.FLOOR, folder) is None:
+            notes.append("no C compiler: neither the floor nor 10,000 viewers were measured")
+            plans = plans[:1]
+        for plan in plans:
+            found = await _measure(plan, folder, references, quick=quick)
+            figures |= {name + plan.suffix: value for name, value in found.items()}
+    figures |= (await joins.run(quick=quick)).figures
+    return report.Result(figures, notes, _setting(plans))
+
+
+def _setting(plans: Sequence[Plan]) -> dict[str, object]:
+    return {
+        "viewers": [plan.viewers for plan in plans],
+        "frames_per_s": [plan.per_second for plan in plans],
+        "rounds": plans[0].rounds,
+    }
+
+
+async def _measure(
+    plan: Plan, folder: Path, references: Sequence[str], *, quick: bool
+) -> dict[str, float]:
+    """All servers side by side, in turns."""
     async with AsyncExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="livesale-bench-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        targets = [await stack.enter_async_context(_ours(plan))]
-        references, notes = peers.available()
-        if (program := peers.compile_floor(folder)) is None:
-            notes.append("no C compiler: the floor was not measured")
-        else:
+        targets = [await stack.enter_async_context(_ours(plan, folder))]
+        if (program := peers.compile_c(peers.FLOOR, folder)) is not None:
             floor = await stack.enter_async_context(peers.floor(program))
-            targets.append(await stack.enter_async_context(_echoing(plan, floor)))
+            targets.append(await stack.enter_async_context(_echoing(plan, floor, folder)))
         for name in references:
             peer = await stack.enter_async_context(peers.reference(name, folder))
-            targets.append(await stack.enter_async_context(_echoing(plan, peer)))
+            targets.append(await stack.enter_async_context(_echoing(plan, peer, folder)))
         for number in range(0 if quick else -1, plan.rounds):  # round -1 warms up
             await _round(plan, targets, number)
-    figures = _figures(targets)
-    figures |= (await joins.run(quick=quick)).figures
-    setting: dict[str, object] = {"viewers": plan.viewers, "frames_per_s": PER_SECOND}
-    return report.Result(figures, notes, setting | {"rounds": plan.rounds})
+    return _figures(targets)
 
 
 def _figures(targets: Sequence[Target]) -> dict[str, float]:
@@ -134,42 +169,38 @@ async def _round(plan: Plan, targets: Sequence[Target], number: int) -> None:
 
 async def _burst(plan: Plan, target: Target, *, keep: bool) -> float:
     """Publish `plan.ticks` times; µs of server CPU per frame that arrived."""
-    await swarm.quiet(target.viewers, QUIET_SECONDS)
-    frames = [viewer.frames for viewer in target.viewers]
-    size = sum(viewer.size for viewer in target.viewers)
+    await target.viewers.quiet(QUIET_SECONDS)
+    await target.viewers.mark()
     before = process.cpu(target.pid)
-    await _publish_evenly(target.publish, plan.ticks)
-    await _arrived(target, [had + plan.ticks for had in frames])
+    await _publish_evenly(target.publish, plan)
+    await _arrived(target, plan.ticks)
     used = process.cpu(target.pid).since(before)
-    got = [v.frames - had for v, had in zip(target.viewers, frames, strict=True)]
+    got = await target.viewers.counts()
     target.verify(got, plan.ticks)
-    cost = used.total / sum(got)
+    cost = used.total / got.frames
     if keep:
         target.per_frame.append(cost)
         target.used = target.used.plus(used)
-        target.frames += sum(got)
-        target.size += sum(viewer.size for viewer in target.viewers) - size
+        target.frames += got.frames
+        target.size += got.size
     return cost
 
 
-async def _arrived(target: Target, frames: Sequence[int]) -> None:
-    """Wait until nothing is on its way any more; references must come to `frames` each."""
+async def _arrived(target: Target, ticks: int) -> None:
+    """Wait until nothing is on its way any more; references must come to `ticks` frames each."""
     if target.figure:
-        await process.wait_for(
-            lambda: all(v.frames >= n for v, n in zip(target.viewers, frames, strict=True)),
-            ARRIVAL_SECONDS,
-            f"all frames of {target.figure}",
-        )
-    await swarm.quiet(target.viewers, QUIET_SECONDS)
+        what = f"all frames of {target.figure}"
+        await target.viewers.reached(ticks, ARRIVAL_SECONDS, what)
+    await target.viewers.quiet(QUIET_SECONDS)
 
 
-async def _publish_evenly(publish: Publisher, times: int) -> None:
+async def _publish_evenly(publish: Publisher, plan: Plan) -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
-    for number in range(times):
-        await asyncio.sleep(max(0.0, start + number / PER_SECOND - loop.time()))
+    for number in range(plan.ticks):
+        await asyncio.sleep(max(0.0, start + number / plan.per_second - loop.time()))
         await publish()
-    await asyncio.sleep(1 / PER_SECOND)
+    await asyncio.sleep(1 / plan.per_second)
 
 
 # --- The references ---------------------------------------------------------------------------
@@ -203,30 +234,47 @@ class Counted:
 
 
 @asynccontextmanager
-async def _echoing(plan: Plan, peer: peers.Peer) -> AsyncIterator[Target]:
+async def _echoing(plan: Plan, peer: peers.Peer, folder: Path) -> AsyncIterator[Target]:
     """A reference with its viewers, of whom the first publishes."""
     framed = peer.speaks_websocket
     request = wire.upgrade_request(f"127.0.0.1:{peer.port}", "/") if framed else b""
-    requests = itertools.repeat(request, plan.viewers)
-    viewers = await swarm.connect(peer.port, requests, swarm.Receiver)
-    for viewer in viewers[:CHECKED]:
-        viewer.check = Counted()
-    yield Target(peer.figure, peer.child.pid, viewers, Echo(viewers[0], framed=framed))
-    await swarm.hang_up(viewers)
+    async with _audience(plan, peer.port, request, folder) as viewers:
+        for viewer in viewers.sampled[:CHECKED]:
+            viewer.check = Counted()
+        publish = Echo(viewers.sampled[0], framed=framed)
+        yield Target(peer.figure, peer.child.pid, viewers, publish)
+
+
+@asynccontextmanager
+async def _audience(plan: Plan, port: int, request: bytes, folder: Path) -> AsyncIterator[Audience]:
+    """All viewers of one server, connected."""
+    async with AsyncExitStack() as stack:
+        sampled = await swarm.connect(port, itertools.repeat(request, plan.sampled), swarm.Receiver)
+        stack.push_async_callback(swarm.hang_up, sampled)
+        others = None
+        if plan.viewers > plan.sampled:
+            joining = crowd(folder, port, request, plan.viewers - plan.sampled)
+            others = await stack.enter_async_context(joining)
+        yield Audience(sampled, others)
 
 
 # --- Ours -------------------------------------------------------------------------------------
 
 
 class Published:
-    """Publishes the state `show` through Redis, its title as long as 200-byte frames need."""
+    """Publishes the state `show` through Redis, its title as long as frames of `size` bytes need.
 
-    def __init__(self, running: Stand, client: "redis.asyncio.Redis", epoch: int) -> None:
+    `version` is that of the newest.
+    """
+
+    def __init__(
+        self, running: Stand, client: "redis.asyncio.Redis", epoch: int, size: int = PAYLOAD_BYTES
+    ) -> None:
         self._channel = running.bus_channel
         self._client = client
         self._epoch = epoch
-        self._versions = itertools.count(1_000_000)
-        self._padding = PAYLOAD_BYTES - len(msgspec.msgpack.encode(self._tick("", 1_000_000)))
+        self.version = 1_000_000
+        self._padding = size - len(msgspec.msgpack.encode(self._tick("", 1_000_000)))
 
     def _value(self, title: str, version: int) -> dict[str, object]:
         terms = {"phase": "live", "title": title, "cover_url": "", "playback_url": ""}
@@ -236,7 +284,8 @@ class Published:
         return Tick(n=1 << 20, now=1 << 40, state={"show": self._value(title, version)})
 
     async def __call__(self) -> None:
-        value = self._value("." * self._padding, next(self._versions))
+        self.version += 1
+        value = self._value("." * self._padding, self.version)
         payload = msgspec.msgpack.encode(StateFact("show", value))
         await self._client.spublish(self._channel, payload)
 
@@ -269,28 +318,25 @@ class Epoch:
 
 
 @asynccontextmanager
-async def _ours(plan: Plan) -> AsyncIterator[Target]:
+async def _ours(plan: Plan, folder: Path) -> AsyncIterator[Target]:
     async with stand() as running:
         process.pin(running.valkey.child.pid, process.LOADER_CORE)
         web = await running.start_web(
-            core=process.SERVER_CORE, LIVESALE_TICK_MS=str(1000 // PER_SECOND)
+            core=process.SERVER_CORE, LIVESALE_TICK_MS=str(1000 // plan.per_second)
         )
         await running.open_show()
-        request = wire.upgrade_request(
-            f"127.0.0.1:{running.port}", f"/ws/{running.show_id}", SUBPROTOCOL_MSGPACK
-        )
-        viewers = await swarm.connect(
-            running.port, itertools.repeat(request, plan.viewers), swarm.Receiver
-        )
-        epoch = await _epoch(running, request)
-        for viewer in viewers[:CHECKED]:
-            viewer.check = Newer()
-        async with redis.asyncio.Redis.from_url(running.valkey.url) as client:
+        request = running.upgrade_request()
+        async with (
+            _audience(plan, running.port, request, folder) as viewers,
+            redis.asyncio.Redis.from_url(running.valkey.url) as client,
+        ):
+            epoch = await epoch_of(running, request)
+            for viewer in viewers.sampled[:CHECKED]:
+                viewer.check = Newer()
             yield Target("", web.pid, viewers, Published(running, client, epoch))
-        await swarm.hang_up(viewers)
 
 
-async def _epoch(running: Stand, request: bytes) -> int:
+async def epoch_of(running: Stand, request: bytes) -> int:
     """The room's epoch, from the welcome of one more viewer."""
     epoch = Epoch()
 

@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,8 +15,13 @@ REFERENCES = {  # module in loadtest/references -> the package it shows, which n
     "picows_send": "picows",
     "starlette_loop": "starlette",
 }
+ECHOES = {
+    "websockets_echo": "websockets",
+    "picows_echo": "picows",
+    "starlette_echo": "starlette",
+}
 FLOOR = "floor"
-FLOOR_SOURCE = Path(__file__).with_name("floor.c")
+SOURCES = Path(__file__).parent  # of what is written in C
 COMPILERS = ("cc", "gcc", "clang")
 
 
@@ -33,26 +38,28 @@ class Peer:
         return self.figure != FLOOR
 
 
-def available() -> tuple[list[str], list[str]]:
+def available(references: Mapping[str, str] = REFERENCES) -> tuple[list[str], list[str]]:
     """Modules of references whose package is installed, and notes on the others."""
-    here = [module for module, package in REFERENCES.items() if find_spec(package)]
-    gone = [package for module, package in REFERENCES.items() if module not in here]
+    here = [module for module, package in references.items() if find_spec(package)]
+    gone = [package for module, package in references.items() if module not in here]
     return here, [f"{package} is not installed: not measured" for package in gone]
 
 
-def compile_floor(folder: Path) -> Path | None:
-    """The compiled floor in `folder`; None where no C compiler is found."""
+def compile_c(name: str, folder: Path) -> Path | None:
+    """The program `name`.c compiled to `folder`, once; None where no C compiler is found."""
+    program = folder / name
     compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
     if compiler is None:
         return None
-    program = folder / "floor"
-    subprocess.run([compiler, "-O2", "-o", str(program), str(FLOOR_SOURCE)], check=True)
+    if not program.exists():
+        source = SOURCES / f"{name}.c"
+        subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True)
     return program
 
 
 @asynccontextmanager
 async def floor(program: Path) -> AsyncIterator[Peer]:
-    """The compiled floor, alone on the server's core."""
+    """The compiled floor (floor.c), alone on the server's core."""
     port = process.free_port()
     log = program.with_suffix(".log")
     child = process.start(FLOOR, [str(program), str(port)], log=log, core=process.SERVER_CORE)
@@ -62,7 +69,7 @@ async def floor(program: Path) -> AsyncIterator[Peer]:
 
 @asynccontextmanager
 async def reference(module: str, folder: Path) -> AsyncIterator[Peer]:
-    """One of REFERENCES, alone on the server's core; its log goes to `folder`."""
+    """One of REFERENCES or ECHOES, alone on the server's core; its log goes to `folder`."""
     port = process.free_port()
     child = process.start_module(
         module,
@@ -71,7 +78,7 @@ async def reference(module: str, folder: Path) -> AsyncIterator[Peer]:
         log=folder / f"{module}.log",
         core=process.SERVER_CORE,
     )
-    async with _running(Peer(REFERENCES[module], child, port)) as peer:
+    async with _running(Peer((REFERENCES | ECHOES)[module], child, port)) as peer:
         yield peer
 
 

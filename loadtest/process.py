@@ -76,6 +76,14 @@ def _exact_us(pid: int) -> float:
         return 0.0
 
 
+def waited_us(pid: int) -> float:
+    """Time in µs that the main thread was ready and the core was busy with others; 0: not told."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1000
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 def rss_kb(pid: int) -> float:
     """Resident memory of one process in KiB."""
     return psutil.Process(pid).memory_info().rss / 1024

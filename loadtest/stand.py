@@ -18,10 +18,11 @@ from typing import Any
 
 import jwt
 
-from loadtest import process
+from loadtest import process, wire
 from server.embedded import binaries, place
 from server.embedded.postgres import PostgresServer
 from server.embedded.valkey import CONFIGS, ValkeyServer
+from server.protocol.messages import SUBPROTOCOL_MSGPACK
 from server.store import keys
 
 HOST = "bench-host"
@@ -37,7 +38,7 @@ ROOMY: Mapping[str, str] = {  # one address and one loader stand for a whole aud
 
 
 class Stand:
-    """Handles on what runs. `web` and `worker` are None until started."""
+    """Handles on what runs. `web` and `worker` are None until started; `webs` are all of them."""
 
     def __init__(
         self, folder: Path, valkey: ValkeyServer, postgres: PostgresServer, durability: str
@@ -47,6 +48,7 @@ class Stand:
         self.valkey = valkey
         self.postgres = postgres
         self.web: process.Process | None = None
+        self.webs: list[process.Process] = []
         self.worker: process.Process | None = None
         self.port = process.free_port()
         self.secret = os.urandom(24).hex()
@@ -69,6 +71,11 @@ class Stand:
         claims |= {"aud": "livesale", "iat": now, "exp": now + TOKEN_SECONDS}  # type: ignore[dict-item]
         return jwt.encode(claims, self.secret, "HS256")
 
+    def upgrade_request(self) -> bytes:
+        """The handshake of a viewer of the show, who speaks msgpack."""
+        host = f"127.0.0.1:{self.port}"
+        return wire.upgrade_request(host, f"/ws/{self.show_id}", SUBPROTOCOL_MSGPACK)
+
     def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         """What web and worker are started with."""
         return {
@@ -89,8 +96,19 @@ class Stand:
         """
         log = self.folder / "web.log"
         self.web = self._start("web", log, core, settings)
+        self.webs.append(self.web)
         await process.listening(self.web, self.port)
         return self.web
+
+    async def start_another_web(
+        self, *, core: int | None = None, **settings: str
+    ) -> tuple[process.Process, int]:
+        """One more web process for the same shows, and its port."""
+        port, name = process.free_port(), f"web-{len(self.webs)}.log"
+        another = self._start("web", self.folder / name, core, {"PORT": str(port), **settings})
+        self.webs.append(another)
+        await process.listening(another, port)
+        return another, port
 
     def start_worker(self, *, core: int | None = None, **settings: str) -> process.Process:
         """Start the order worker; it takes up shows by itself."""
@@ -126,6 +144,19 @@ class Stand:
             return json.loads(text) if text else None
         finally:
             connection.close()
+
+    async def metric(self, name: str) -> float:
+        """One metric without labels of the web process, from its /metrics."""
+        return await asyncio.to_thread(self._metric, name)
+
+    def _metric(self, name: str) -> float:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        finally:
+            connection.close()
+        return next(float(line.split()[1]) for line in lines if line.split()[0] == name)
 
     async def open_show(self) -> str:
         """Create a show and start it; its id."""
@@ -184,6 +215,6 @@ def _postgres(folder: Path, search: list[str]) -> PostgresServer:
 
 
 async def _stop_ours(running: Stand) -> None:
-    for child in (running.web, running.worker):
-        if child is not None:
-            await process.stop(child)
+    workers = [] if running.worker is None else [running.worker]
+    for child in (*running.webs, *workers):
+        await process.stop(child)
