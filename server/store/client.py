@@ -172,8 +172,9 @@ class RedisClients:
             await self._slots.changed.wait()
             self._slots.changed.clear()
 
-    def new_pubsub(self, place: Place | None) -> PubSub:
-        """A Pub/Sub connection of its own to the server at `place`; the caller closes it."""
+    def new_pubsub(self, place: Place | None = None) -> PubSub:
+        """A Pub/Sub connection of its own, in a Cluster to the server at `place`; the caller
+        closes it."""
         client = self._pubsub
         if place is not None and isinstance(client, ClusterRedis):
             client = client.server(place)

@@ -100,6 +100,7 @@ async def livesale_bench(*arguments: str) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
+@pytest.mark.timeout(300)  # `slow` waits for every rung of the ladder: 40 s on a calm machine
 @pytest.mark.parametrize("name", FIGURES)
 async def test_bench_in_quick_mode_prints_one_object_with_its_figures(name: str) -> None:
     can_compile = shutil.which("cc") is not None
