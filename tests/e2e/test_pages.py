@@ -244,6 +244,7 @@ async def test_pages_when_narrow_or_wide_then_no_text_is_cut(stage: Stage) -> No
             await expect_text_fits(viewer)
             await stage.shoot(f"{lang}-{viewport['width']}", viewer, shows, host)
             await viewer.keyboard.press("Escape")
+            await expect(viewer.locator(".sheet")).to_have_count(0)
             for page in (viewer, shows, host):
                 await page.locator(".lang").click()
     assert stage.faults == []

@@ -1,7 +1,7 @@
 /** Small parts both pages use. */
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type Key, switchLang, t } from "../i18n";
 import type { LiveState, StockState } from "../live";
 import { ApiError } from "./api";
@@ -91,7 +91,9 @@ interface SheetProps {
 /** A modal sheet: from below on phones, at the side on wide windows. Escape closes it. */
 export function Sheet({ title, onClose, children }: SheetProps) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => dialog.current?.showModal(), []);
+  // Before the paint, not after it: no frame shows the sheet's content outside of its layer, and
+  // no Escape is lost between the two.
+  useLayoutEffect(() => dialog.current?.showModal(), []);
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes a modal dialog by itself
     <dialog
