@@ -28,7 +28,7 @@ from server.payments.registry import Providers, open_providers
 from server.records import durability as records_durability
 from server.records.pool import open_pool
 from server.store.client import RedisClients
-from server.store.durability import require_durability
+from server.store.durability import require_as_set
 from server.store.redis_clock import RedisClock
 from server.store.room import RoomStore
 from server.store.scripts import Scripts
@@ -65,7 +65,7 @@ async def serve(settings: Settings) -> None:
         open_sender(tools.pool, allow_private=private) as sender,
         aclosing(open_providers(settings)) as providers,
     ):
-        await require_redis(tools.clients, settings)
+        await require_as_set(tools.clients.commands, settings)
         await records_durability.require_durability(
             tools.pool, settings.durability, demo=settings.demo
         )
@@ -125,16 +125,6 @@ def metrics_served(port: int) -> Iterator[None]:
         thread.join()
 
 
-async def require_redis(clients: RedisClients, settings: Settings) -> None:
-    """Raises Misconfigured when Redis keeps less than the settings promise, StoreUnavailable."""
-    await require_durability(
-        clients.commands,
-        settings.durability,
-        vouched=settings.durability_vouched,
-        demo=settings.demo,
-    )
-
-
 @asynccontextmanager
 async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
     """Connections to both databases, closed at the end."""
@@ -147,7 +137,8 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
         try:
             owner = f"worker-{clock.new_short_id(8)}"
             stock = Stock(scripts)
-            fit = any_redis if settings.demo else partial(require_redis, clients, settings)
+            strictly = partial(require_as_set, clients.commands, settings)
+            fit = any_redis if settings.demo else strictly
             batch_claims = settings.worker_batch_claims
             yield Tools(owner, clients, scripts, stock, pool, batch_claims, fit)
         finally:

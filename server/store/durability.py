@@ -17,6 +17,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from server import clock, limits
+from server.config import Settings
 from server.errors import StoreUnavailable, Unfit
 from server.store import keys
 from server.store.client import EVICTS, command, commands, may_evict, primaries, server_of
@@ -53,6 +54,13 @@ async def require_durability(
         raise Unfit(fault)
     if fault:
         log.warning("redis_not_durable", reason=fault)
+
+
+async def require_as_set(client: "aioredis.Redis", settings: Settings) -> None:
+    """`require_durability` of this process's settings."""
+    await require_durability(
+        client, settings.durability, vouched=settings.durability_vouched, demo=settings.demo
+    )
 
 
 async def _fault_of(server: "aioredis.Redis", profile: Profile, vouched: bool) -> str:

@@ -40,7 +40,7 @@ from server.records import front
 from server.records.pool import Pool, open_pool
 from server.store.bus import Bus
 from server.store.client import RedisClients, command
-from server.store.durability import Replicas, require_durability
+from server.store.durability import Replicas, require_as_set
 from server.store.evidence import Evidence
 from server.store.redis_clock import RedisClock
 from server.store.room import RoomStore
@@ -179,7 +179,7 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     clients = await RedisClients.open(settings.redis_url)
     stack.push_async_callback(close_within, CLOSE_SECONDS, clients.aclose)
     await clients.check_server()
-    await require_redis(clients, settings)
+    await require_as_set(clients.commands, settings)
     pool = await open_pool(settings.database_url, size=RECORDS_CONNECTIONS)
     stack.push_async_callback(close_within, CLOSE_SECONDS, pool.close)
     await records_durability.require_durability(pool, settings.durability, demo=settings.demo)
@@ -193,16 +193,6 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     stock = Stock(scripts, replicas)
     rooms, evidence = RoomStore(scripts), Evidence(scripts)
     return Stores(clients, stock, evidence, rooms, bus, redis_clock, pool)
-
-
-async def require_redis(clients: RedisClients, settings: Settings) -> None:
-    """Raises Misconfigured when Redis keeps less than the settings promise, StoreUnavailable."""
-    await require_durability(
-        clients.commands,
-        settings.durability,
-        vouched=settings.durability_vouched,
-        demo=settings.demo,
-    )
 
 
 async def close_within(seconds: float, close: Callable[[], Awaitable[object]]) -> None:
@@ -331,7 +321,7 @@ def make_health(settings: Settings, stores: Stores, hub: Hub, admission: Admissi
     async def redis_works() -> None:
         await command(stores.clients.commands, "PING")
         if not settings.demo:  # it may have been restarted with other settings
-            await require_redis(stores.clients, settings)
+            await require_as_set(stores.clients.commands, settings)
 
     return Health(
         {
