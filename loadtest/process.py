@@ -4,14 +4,13 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import psutil
 
-from server.embedded.child import Child, becomes_ready, until
+from server.supervision.child import Child, becomes_ready, until
 
 Process: TypeAlias = Child
 STOP_SECONDS = 15.0
@@ -119,15 +118,23 @@ def start(
     return child
 
 
-def start_module(name: str, module: str, *arguments: str, log: Path, core: int) -> Process:
-    """`python -m module arguments...` as a child on one core."""
-    return start(name, [sys.executable, "-m", module, *arguments], log=log, core=core)
+async def listening(child: Process, port: int, *, sockets: int = 1) -> None:
+    """Wait until `child` accepts connections, on so many sockets that share the port.
 
+    Raises RuntimeError with its last log lines.
+    """
 
-async def listening(child: Process, port: int) -> None:
-    """Wait until `child` accepts connections. Raises RuntimeError with its last log lines."""
-    if not await becomes_ready(lambda: _accepts(port), lambda: child.status is None, START_SECONDS):
+    async def ready() -> bool:
+        return await _accepts(port) and (sockets == 1 or _listeners(child.pid, port) >= sockets)
+
+    if not await becomes_ready(ready, lambda: child.status is None, START_SECONDS):
         raise RuntimeError(f"{child.name} did not start:\n{child.last_words()}")
+
+
+def _listeners(pid: int, port: int) -> int:
+    """Sockets of a process on which somebody listens at `port`."""
+    found = psutil.Process(pid).net_connections("tcp")
+    return sum(each.status == psutil.CONN_LISTEN and each.laddr[1] == port for each in found)
 
 
 async def _accepts(port: int) -> bool:

@@ -8,7 +8,7 @@ Packages import downwards only (tests/unit/test_imports.py):
     hub | store | records | payments | webhooks
                           fan-out in one process | Redis | PostgreSQL | outside services
     protocol              the wire
-    domain                pure rules
+    domain | supervision  pure rules | child processes
     config clock errors limits memory telemetry   leaf modules
 """
 

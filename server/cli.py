@@ -38,6 +38,9 @@ DataOption = Annotated[
     Path, typer.Option("--data", metavar="DIR", help="Data directory of `livesale up`.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ProcessesOption = Annotated[
+    int, typer.Option(min=0, max=64, help="Web processes. 0: one for each core but one.")
+]
 DEFAULT_DATA = Path(".livesale")
 
 
@@ -49,7 +52,7 @@ def up(
     ] = None,
     host: Annotated[str | None, typer.Option(help="0.0.0.0 lets other devices connect.")] = None,
     data: DataOption = DEFAULT_DATA,
-    processes: Annotated[int, typer.Option(min=1, max=64, help="Web processes.")] = 1,
+    processes: ProcessesOption = 0,
     durability: Annotated[
         str | None, typer.Option(help="fast, strict or none (docs/GUARANTEES.md). Default: fast.")
     ] = None,
@@ -95,20 +98,36 @@ def _options(
 
 
 @app.command()
-def web() -> None:
+def web(
+    processes: ProcessesOption = 1,
+    process: Annotated[
+        int, typer.Option(hidden=True, help="Which of several this one is; 0: the only one.")
+    ] = 0,
+) -> None:
     """Serve pages, HTTP API and WebSocket, against REDIS_URL and DATABASE_URL."""
     settings = config.load()
-    _prepare(settings)
+    count = processes or _processes_by_cores()
+    if count > 1 and not process:
+        raise typer.Exit(_keep_processes(settings, count))
+    _prepare(settings, process)
     _raise_descriptor_limit()
     from server.web import serve
 
-    try:
-        code = serve.run(settings)
-    except OSError as error:
-        raise Misconfigured(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-        ) from None
-    raise typer.Exit(code)
+    raise typer.Exit(serve.run(settings))
+
+
+def _processes_by_cores() -> int:
+    from server.web.processes import processes_by_cores
+
+    return processes_by_cores()
+
+
+def _keep_processes(settings: config.Settings, count: int) -> int:
+    from server.telemetry import logs
+    from server.web import processes
+
+    logs.configure(settings.log_level, settings.log_json)
+    return processes.run(settings, count)
 
 
 def _raise_descriptor_limit() -> None:
@@ -137,12 +156,12 @@ def migrate() -> None:
     _prepare(settings)
 
 
-def _prepare(settings: config.Settings) -> None:
+def _prepare(settings: config.Settings, process: int = 0) -> None:
     """Logging and tables, before a process starts its work."""
     from server.records import migrate as migrations
     from server.telemetry import logs
 
-    logs.configure(settings.log_level, settings.log_json)
+    logs.configure(settings.log_level, settings.log_json, process=process)
     migrations.upgrade(settings.database_url)
 
 

@@ -48,4 +48,4 @@ def sample(population: int, count: int) -> list[int]:
 
 def jittered(base_ms: int, spread: float = 0.5) -> int:
     """`base_ms` spread evenly over ±`spread` of itself, so that clients do not return together."""
-    return max(1, round(base_ms * (1 + spread * (2 * random.random() - 1))))
+    return round(base_ms * (1 + spread * (2 * random.random() - 1))) or 1

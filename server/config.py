@@ -9,7 +9,14 @@ import os
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server import limits
@@ -53,6 +60,22 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("LIVESALE_PORT", "PORT", "port"),
         description="Port the web process listens on; 0 picks a free one",
     )
+    tls_cert: str = Field(
+        "", description="PEM file with the certificate chain: TLS on the public port; empty: none"
+    )
+    tls_key: str = Field(
+        "", validate_default=True, description="PEM file with the key of LIVESALE_TLS_CERT"
+    )
+    internal_host: str = Field(
+        "127.0.0.1", description="Address of the internal port, which asks nobody who he is"
+    )
+    internal_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port for /livez, /readyz and /metrics of one web process in plain HTTP; the "
+        "next of several has the next port; 0: none, or free ones if there are several",
+    )
     demo: bool = Field(
         False,
         description="Demo mode: viewers may name themselves and get a token; never in production",
@@ -71,6 +94,9 @@ class Settings(BaseSettings):
     )
     io_uring: bool = Field(
         True, description="Write to viewers through io_uring where the kernel allows it"
+    )
+    compression: bool = Field(
+        False, description="Deflate what rooms show for viewers who offer permessage-deflate"
     )
     viewers_max: int = Field(18_000, ge=1, description="Viewers one web process admits, then 503")
     viewers_per_address_max: int = Field(
@@ -140,6 +166,13 @@ class Settings(BaseSettings):
             ip_network(part, strict=False)
         return value
 
+    @field_validator("tls_key")
+    @classmethod
+    def _require_pair(cls, value: str, info: ValidationInfo) -> str:
+        if bool(value) != bool(info.data.get("tls_cert")):
+            raise ValueError("LIVESALE_TLS_CERT and LIVESALE_TLS_KEY: both or none")
+        return value
+
     def require_secret(self) -> bytes:
         """The signing secret. Raises Misconfigured when shorter than 32 bytes."""
         secret = self.secret.get_secret_value().encode()
@@ -167,3 +200,23 @@ def environment(settings: Settings) -> dict[str, str]:
         "LIVESALE_REDIS_URL": settings.redis_url,
         "LIVESALE_DATABASE_URL": settings.database_url,
     }
+
+
+# --- What whoever started us says, as systemd does ----------------------------------------------
+
+_LISTEN_FDS_START = 3
+
+
+def handed_sockets() -> dict[str, int]:
+    """Descriptors of listening sockets that we were handed, by name (sd_listen_fds(3))."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return {}
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    names += [str(number) for number in range(len(names), count)]
+    return {name: _LISTEN_FDS_START + n for n, name in enumerate(names[:count])}
+
+
+def notify_socket() -> str:
+    """Where we say READY=1 (sd_notify(3)); empty: nowhere."""
+    return os.environ.get("NOTIFY_SOCKET", "")

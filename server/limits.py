@@ -10,10 +10,12 @@ from typing import Final
 HEADER_BYTES_MAX: Final = 16 * 1024  # request head; above it 431 and close
 HEADER_COUNT_MAX: Final = 100  # above it 431; below websockets' own 128
 HEADER_SECONDS: Final = 8.0  # a request head must be complete by then, else 408 and close
+TLS_HANDSHAKE_SECONDS: Final = 10.0  # where we do TLS ourselves; then the connection is closed
 EARLY_BYTES_MAX: Final = 4 * 1024  # bytes a client may send before the hand-over; above it 1009
 CLOSE_SECONDS: Final = 5.0  # from our close frame to abort()
 STALL_SECONDS: Final = 60.0  # an HTTP answer that is not read for so long is cut off
 URL_BYTES_MAX: Final = 2 * 1024
+OFFERS_CHARS_MAX: Final = 512  # extensions that a client offers; if there are more, none is taken
 
 # --- Frames from viewers ---------------------------------------------------------------------
 COMMAND_BYTES_MAX: Final = 4 * 1024  # one command, also when fragmented; above it close 1009
@@ -40,6 +42,7 @@ SHOW_ID_PATTERN: Final = r"^[a-z0-9]{4,32}$"
 # --- Room and tick ---------------------------------------------------------------------------
 PHASE_VIEWERS_MAX: Final = 1_000  # viewers written in one loop turn
 PHASE_MS_MAX: Final = 8.0  # and for how long
+TICK_LATE_SECONDS: Final = 0.05  # a frame that leaves so long after its instant counts as late
 LAG_SECONDS_MAX: Final = 2.0  # a pong later than this: catch-ups at 1 Hz instead of ticks
 SLOW_SECONDS_MAX: Final = 10.0  # a viewer lagging or not reading for longer: close 4408
 MESSAGE_SECONDS_MAX: Final = 10.0  # from the first byte of a split message to its last, else 1002
@@ -48,6 +51,7 @@ RESUME_EVENTS_MAX: Final = 300  # a longer gap is answered with recovered: false
 RECENT_CHAT_MAX: Final = 50  # chat lines in the snapshot
 CHAT_LINES_PER_TICK_MAX: Final = 6  # danmaku shown per tick; the rest are folded into a count
 CHAT_PUBLISH_PER_TICK_MAX: Final = 20  # danmaku one hub sends to Redis per tick, rest folded
+PRESENCE_PORTION_MAX: Final = 500  # users in one report of a hub, the rest follows in others
 TICK_MS_MIN: Final = 20
 TICK_MS_MAX: Final = 1_000
 

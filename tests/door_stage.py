@@ -19,7 +19,8 @@ from server.config import Settings
 from server.web.admission import Admission
 from server.web.door import HAND_OVER
 from server.web.handshake import read_usual, response
-from server.web.serve import WebServer, listening_socket
+from server.web.listeners import listening_socket
+from server.web.serve import WebServer
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 SECRET = "x" * 32

@@ -4,6 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 from server.protocol import messages as m
+from server.protocol.codec import MSGPACK
 
 
 class FakeViewer:
@@ -16,17 +17,24 @@ class FakeViewer:
         self.role = "viewer"
         self.expires_at_ms = 2**50
         self.budget: Any = None
+        self.codec = MSGPACK
         self.sent: list[Any] = []
-        self.writes = 0
+        self.answers = 0  # of what was written past `send`
         self.refused: list[tuple[int | None, str]] = []
         self.details: list[dict[str, Any]] = []
         self.closed: list[int] = []
         if user is not None:
             room.users[user].append(self)
 
-    def send(self, *messages: Any) -> None:
-        self.sent += messages
-        self.writes += 1
+    def send(self, message: Any) -> None:
+        if isinstance(message, m.RefusedReply):
+            told = {"retry_ms": message.retry_ms, "price": message.price}
+            self.refuse(message.ref, message.name, **told, price_version=message.price_version)
+        else:
+            self.sent.append(message)
+
+    def answered(self, message: Any) -> None:
+        self.answers += 1
 
     is_writable = False  # past the transport, as it has no socket
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 
 from server import clock
+from server.domain.presence import PresenceAnswer, PresenceReport
 from server.errors import StoreUnavailable
 from server.hub.hub import Hub
 from server.hub.ports import HubSettings, Ports
@@ -25,6 +26,7 @@ from server.protocol.messages import ChatLine, Command
 
 SHOW = "demo1"
 KEY = b"\x0a\x0b\x0c\x0d"
+COUNTS = PresenceAnswer(counts=True, people=0, is_unswept=False)
 
 
 class FakeTransport(asyncio.Transport):
@@ -135,6 +137,7 @@ class World:
     queue: asyncio.Queue[tuple[str, Fact | Resync]] = field(default_factory=asyncio.Queue)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     deaf: bool = False
+    presence_answers: list[PresenceAnswer] = field(default_factory=list)  # then COUNTS
 
     # --- Changes, as scripts make them; each returns the fact they publish ---
 
@@ -191,9 +194,11 @@ class World:
     async def publish_chat(self, show_id: str, lines: Sequence[ChatLine], folded: int) -> None:
         self._check("publish_chat", list(lines), folded)
 
-    async def report_presence(self, show_id: str, hub_id: str, people: int, ttl_ms: int) -> int:
-        self._check("report_presence", people)
-        return people
+    async def report_presence(
+        self, show_id: str, hub_id: str, report: PresenceReport, ttl_ms: int
+    ) -> PresenceAnswer:
+        self._check("report_presence", report)
+        return self.presence_answers.pop(0) if self.presence_answers else COUNTS
 
     async def heartbeat(self, show_id: str, hub_id: str, n: int) -> None:
         self._check("heartbeat", n)

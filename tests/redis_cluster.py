@@ -14,10 +14,10 @@ from typing import Any
 import redis.asyncio as aioredis
 
 from server.embedded.binaries import Binary
-from server.embedded.child import Child
 from server.embedded.valkey import ValkeyServer
 from server.store import keys
 from server.store.cluster import slot_of
+from server.supervision.child import Child
 from tests.conftest import make_valkey
 from tests.live import until_answer
 

@@ -16,7 +16,8 @@ import uvloop
 
 from server.config import Settings
 from server.web.app import WebProcess, web_process
-from server.web.serve import WebServer, listening_socket
+from server.web.listeners import listening_socket
+from server.web.serve import WebServer
 from tests.conftest import run_sql, with_database
 from tests.live import SECRET, Client, Host, token_of, until
 

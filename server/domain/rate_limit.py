@@ -39,7 +39,10 @@ class TokenBucket:
 
     def _refill(self, rule: "BucketRule", now_ms: float) -> None:
         if now_ms > self._at_ms:
-            self._tokens = min(rule.burst, self._tokens + (now_ms - self._at_ms) * rule.per_ms)
+            tokens = self._tokens + (now_ms - self._at_ms) * rule.per_ms
+            self._tokens = (
+                tokens if tokens < rule.burst else rule.burst
+            )  # min() takes twice as long
             self._at_ms = now_ms
 
 

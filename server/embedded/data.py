@@ -21,8 +21,8 @@ from typing import IO, Any
 
 from server.embedded import place
 from server.embedded.binaries import Binary
-from server.embedded.child import Account
 from server.errors import Misconfigured
+from server.supervision.child import Account
 
 SECRET_BYTES = 48
 

@@ -1,16 +1,15 @@
 """Ports and addresses for `livesale up`."""
 
-import asyncio
 import contextlib
 import errno
 import socket
 
+from server.config import Settings
 from server.errors import Misconfigured
 
 PORT = 8000
 PORTS_TRIED = 100
 WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104  (names them, binds nothing)
-HTTP_SECONDS = 5.0
 
 
 class Taken(Misconfigured):
@@ -63,38 +62,24 @@ def _bound(host: str, port: int, option: int) -> socket.socket:
     return bound
 
 
-def http_url(host: str, port: int) -> str:
+def http_url(settings: Settings) -> str:
     """Address for a browser on this machine."""
-    if host in WILDCARDS:
-        host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    host = "127.0.0.1" if settings.host in WILDCARDS else settings.host
+    return _url(settings, f"[{host}]" if ":" in host else host)
 
 
-def lan_url(host: str, port: int) -> str:
+def lan_url(settings: Settings) -> str:
     """Address for another device; empty when only this machine can connect or there is none."""
-    if host not in WILDCARDS:
+    if settings.host not in WILDCARDS:
         return ""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing; picks the outgoing address
         except OSError:
             return ""
-        return f"http://{probe.getsockname()[0]}:{port}"
+        return _url(settings, probe.getsockname()[0])
 
 
-async def answers_http(host: str, port: int, path: str) -> bool:
-    """Whether GET `path` is answered with 200."""
-    where = "127.0.0.1" if host in WILDCARDS else host
-    try:
-        async with asyncio.timeout(HTTP_SECONDS):
-            reader, writer = await asyncio.open_connection(where, port)
-            try:
-                request = (
-                    f"GET {path} HTTP/1.1\r\nHost: {where}:{port}\r\nConnection: close\r\n\r\n"
-                )
-                writer.write(request.encode())
-                return b" 200 " in await reader.readline()
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
-        return False
+def _url(settings: Settings, host: str) -> str:
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://{host}:{settings.port}"

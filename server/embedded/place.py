@@ -14,8 +14,8 @@ from pathlib import Path
 
 from server import clock
 from server.embedded.binaries import Binary
-from server.embedded.child import Account
 from server.errors import Misconfigured
+from server.supervision.child import Account
 
 SHARED = Path("/var/lib/livesale")
 SOCKET_PATH_BYTES_MAX = 103  # sun_path, the shortest among the platforms

@@ -15,9 +15,9 @@ from urllib.parse import quote
 import asyncpg
 
 from server.embedded.binaries import Binary
-from server.embedded.child import Account, Child, becomes_ready
 from server.embedded.remains import stop_remains
 from server.errors import Misconfigured
+from server.supervision.child import Account, Child, becomes_ready
 
 START_SECONDS = 120.0  # crash recovery
 STOP_SECONDS = 30.0
@@ -26,7 +26,7 @@ USER = "livesale"
 PORT = 5432  # only names the socket file
 
 SETTINGS: Mapping[str, str] = {
-    "max_connections": "100",
+    "max_connections": "400",  # up to 4 from each of 64 web processes, and the worker's
     "shared_buffers": "128MB",
     "timezone": "UTC",
     "log_timezone": "UTC",

@@ -11,7 +11,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from server.embedded.child import until
+from server.supervision.child import until
 
 STOP_SECONDS = 20.0
 

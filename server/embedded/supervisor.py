@@ -10,27 +10,27 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import redis.asyncio
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError
 
 from server import config
 from server.acts import demo
 from server.embedded import binaries, network, place
-from server.embedded.child import becomes_ready
 from server.embedded.data import DataDirectory, Running
-from server.embedded.parts import Command, Part, Runnable
 from server.embedded.postgres import PostgresServer, answers_select
 from server.embedded.report import Report
 from server.embedded.valkey import CONFIGS, ValkeyServer
-from server.errors import LivesaleError, Misconfigured
+from server.errors import LivesaleError, Misconfigured, StoreUnavailable
 from server.orders.reconcile_command import reconcile_shows
 from server.records import migrate
+from server.store.client import RedisClients
 from server.store.durability import Profile
+from server.supervision.child import becomes_ready
+from server.supervision.parts import Command, Part, Runnable
+from server.supervision.signals import STOPS, Signals, cancelled
 from server.telemetry import logs
 from server.web import auth
 
@@ -42,7 +42,8 @@ EXIT_CLEAN, EXIT_FAILED, EXIT_MISCONFIGURED = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `livesale up` was asked for. `port` None: 8000 or the next free one."""
+    """What `livesale up` was asked for. `port` None: 8000 or the next free one; `processes` 0:
+    all cores but one."""
 
     data: Path
     host: str
@@ -53,22 +54,6 @@ class Options:
     secret: str  # empty: the data directory's
     durability: Profile = "fast"
     set_drain: bool = True  # false when the environment sets it
-
-
-class Signals:
-    """SIGINT, SIGTERM and SIGHUP: the first asks to stop, the second insists."""
-
-    def __init__(self) -> None:
-        self.stop = asyncio.Event()
-        self.force = asyncio.Event()
-
-    def install(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._received)
-
-    def _received(self) -> None:
-        (self.force if self.stop.is_set() else self.stop).set()
 
 
 class Supervisor:
@@ -84,7 +69,7 @@ class Supervisor:
 
     async def run(self) -> int:
         """Start everything, keep it running until a signal, stop everything."""
-        signals = Signals()
+        signals = Signals((*STOPS, signal.SIGHUP))
         signals.install()
         try:
             with contextlib.ExitStack() as held:
@@ -111,8 +96,8 @@ class Supervisor:
             await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
             return self._outcome(work)
         finally:
-            await _cancelled(work)
-            await _cancelled(asked)
+            await cancelled(work)
+            await cancelled(asked)
             await self._stop(signals)
 
     def _outcome(self, work: "asyncio.Task[None]") -> int:
@@ -130,8 +115,8 @@ class Supervisor:
         await self._start_servers(home, sockets)
         settings = self._settings(port)
         show = await self._prepare(settings)
-        await self._start_processes(port)
-        self._write_running(sockets, http=network.http_url(self._options.host, port))
+        await self._start_processes(settings, sockets)
+        self._write_running(sockets, http=network.http_url(settings))
         self._tell_ready(settings, show)
         await asyncio.gather(*(part.keep() for part in self._parts))
 
@@ -207,14 +192,18 @@ class Supervisor:
         self._report.part("demo show", "ready", show.show_id)
         return show
 
-    async def _start_processes(self, port: int) -> None:
-        environment = self._environment(port)
-        await self._start("worker", self._command("worker", "worker", environment, port), "")
-        count = self._options.processes
-        names = ["web"] if count == 1 else [f"web-{n + 1}" for n in range(count)]
-        for name in names:
-            web = self._command(name, "web", environment, port)
-            await self._start(name, web, network.http_url(self._options.host, port))
+    async def _start_processes(self, settings: config.Settings, sockets: Path) -> None:
+        environment = self._environment(settings.port)
+        logs_of = self._data.logs
+        worker = Command("worker", "worker", environment=environment, log=logs_of / "worker.log")
+        web = Command(
+            *("web", "web", "--processes", str(self._options.processes)),
+            environment=environment,
+            log=logs_of / "web.log",
+            notices=sockets / "web.notices",
+        )
+        await self._start("worker", worker, "")
+        await self._start("web", web, network.http_url(settings))
         self._check_alive()
 
     def _check_alive(self) -> None:
@@ -223,16 +212,6 @@ class Supervisor:
             if not part.runs.child.alive:
                 words = part.runs.child.last_words()
                 raise Misconfigured(f"{part.name} did not stay up:\n{words}")
-
-    def _command(self, name: str, verb: str, environment: dict[str, str], port: int) -> Command:
-        async def answers() -> bool:
-            return await network.answers_http(self._options.host, port, "/readyz")
-
-        command = [sys.executable, "-m", "server.cli", verb]
-        log = self._data.logs / f"{name}.log"
-        if verb != "web":
-            return Command(name, command, environment=environment, log=log)
-        return Command(name, command, environment=environment, log=log, answers=answers)
 
     def _environment(self, port: int) -> dict[str, str]:
         """Settings of the web and worker processes, above what our own environment says."""
@@ -264,7 +243,7 @@ class Supervisor:
         )
 
     def _tell_ready(self, settings: config.Settings, show: demo.DemoShow) -> None:
-        http = network.http_url(settings.host, settings.port)
+        http = network.http_url(settings)
         host, viewer = _demo_tokens(settings, show)
         show_id = show.show_id
         fields: dict[str, object] = {
@@ -283,7 +262,7 @@ class Supervisor:
             f"  Viewer   {http}/watch/{show_id}#token={viewer}",
             f"  Others   {http}/watch/{show_id}",
         ]
-        lan = network.lan_url(settings.host, settings.port)
+        lan = network.lan_url(settings)
         lines.append(f"  Phone    {lan}/watch/{show_id}" if lan else "  Phone    --host 0.0.0.0")
         self._report.ready(fields, [*lines, "", "  Ctrl-C stops everything; the data are kept."])
 
@@ -291,14 +270,11 @@ class Supervisor:
 
     async def _stop(self, signals: Signals) -> None:
         """Stop the parts in reverse order of start; kill them all when a second signal comes."""
-        orderly = asyncio.create_task(self._stop_in_order())
-        forced = asyncio.create_task(signals.force.wait())
-        await asyncio.wait({orderly, forced}, return_when=asyncio.FIRST_COMPLETED)
-        if not orderly.done():
-            for part in reversed(self._parts):
-                part.runs.kill()
-        await _cancelled(forced)
-        await orderly
+        await signals.unless_forced(self._stop_in_order(), self._kill)
+
+    def _kill(self) -> None:
+        for part in reversed(self._parts):
+            part.runs.kill()
 
     async def _stop_in_order(self) -> None:
         self._report.stopping()
@@ -326,23 +302,13 @@ def _demo_tokens(settings: config.Settings, show: demo.DemoShow) -> tuple[str, s
 async def answers_redis(url: str) -> bool:
     """Whether the Redis behind `url` answers PING. Raises Misconfigured when it never will."""
     try:
-        client = redis.asyncio.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
-    except ValueError as error:
-        raise Misconfigured(f"REDIS_URL: {error}") from None
-    try:
-        return bool(await client.ping())
-    except AuthenticationError as error:
-        raise Misconfigured(f"REDIS_URL: {error}") from None
-    except (RedisError, OSError):
+        clients = await RedisClients.open(url)
+    except StoreUnavailable as outage:
+        if isinstance(outage.__cause__, AuthenticationError):
+            raise Misconfigured(f"REDIS_URL: {outage}") from None
         return False
-    finally:
-        await client.aclose()
-
-
-async def _cancelled(task: "asyncio.Task[object]") -> None:
-    """Cancel and wait; whatever the task ended with stays in it."""
-    task.cancel()
-    await asyncio.wait({task})
+    await clients.aclose()
+    return True
 
 
 @contextlib.contextmanager

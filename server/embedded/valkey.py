@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Mapping
 from pathlib import Path
 
 from server.embedded.binaries import Binary
-from server.embedded.child import Child, becomes_ready
 from server.embedded.remains import stop_remains
 from server.errors import Misconfigured
+from server.supervision.child import Child, becomes_ready
 
 START_SECONDS = 60.0  # loading a large append-only file
 STOP_SECONDS = 20.0

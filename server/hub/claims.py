@@ -25,11 +25,13 @@ from server.hub.holds import Holds
 from server.hub.proofs import Proofs
 from server.hub.receipts import Receipts
 from server.hub.redo import Redo
+from server.hub.refusal import refusal
 from server.hub.room import Room
 from server.hub.viewer import Viewer
 from server.limits import CLAIM_BATCH_MAX, CLAIM_QUEUE_MAX, SOLD_OUT_CACHE_MS
-from server.protocol.messages import Accepted, ClaimState, OrderEvent
+from server.protocol.messages import Accepted, ClaimState, OrderEvent, RefusedReply
 from server.telemetry import metrics
+from server.telemetry.metrics import own_lane
 
 log = structlog.get_logger()
 
@@ -131,35 +133,32 @@ class SoldOutCache:
         return False
 
 
+Message = Accepted | RefusedReply | OrderEvent
+
+
 class Mail:
-    """Messages by viewer, each viewer's in order, for one write to each."""
+    """Messages to viewers, each viewer's in order, for one write to each."""
 
     __slots__ = ("_messages",)
 
     def __init__(self) -> None:
-        self._messages: dict[Viewer, list[Accepted | OrderEvent]] = {}
+        self._messages: list[tuple[Viewer, Message]] = []
 
-    def add(self, viewer: Viewer, message: Accepted | OrderEvent) -> None:
+    def add(self, viewer: Viewer, message: Message) -> None:
         """One more for `viewer`."""
-        messages = self._messages.get(viewer)
-        if messages is None:
-            self._messages[viewer] = [message]
-        else:
-            messages.append(message)
+        self._messages.append((viewer, message))
 
     def send(self) -> None:
         """Write them, all at once to those who can take it."""
-        viewers: list[Viewer] = []
-        frames: list[bytes] = []
-        for viewer, messages in self._messages.items():
+        frames: dict[Viewer, bytes] = {}
+        for viewer, message in self._messages:
             if viewer.is_writable:
-                viewers.append(viewer)
-                frames.append(viewer.frame_of(messages))
+                frames[viewer] = frames.get(viewer, b"") + viewer.codec.frame(message)
+                viewer.answered(message)
             else:
-                viewer.send(*messages)
-        write_each(viewers, frames)
-        for viewer in viewers:
-            viewer.answered(self._messages[viewer])
+                viewer.send(message)
+        write_each(list(frames), list(frames.values()))
+        own_lane.add(len(frames), sum(map(len, frames.values())))
 
 
 class ClaimBatcher:
@@ -198,9 +197,9 @@ class ClaimBatcher:
         """Answer `request` on `viewer` under `ref`: now (sold_out, busy) or after the script, which
         a repeat (attempt above 0) always reaches."""
         if request.attempt == 0 and self._is_sold_out(request.pool):
-            self._refuse(viewer, ref, "sold_out")
+            viewer.send(_refused(ref, "sold_out"))
         elif len(self._queue) >= CLAIM_QUEUE_MAX:
-            self._refuse(viewer, ref, "busy")
+            viewer.send(_refused(ref, "busy"))
         else:
             self._queue.append((viewer, ref, request))
             if self._flight is None:
@@ -288,7 +287,7 @@ class ClaimBatcher:
             if answer is None:
                 for viewer, ref, request in batch:
                     self._proofs.pop(request)  # it comes again with the claim
-                    self._refuse(viewer, ref, "outcome_unknown")
+                    mail.add(viewer, _refused(ref, "outcome_unknown"))
             else:
                 self._answer(mail, batch, answer)
         finally:  # what is in the mail is true, whatever went wrong behind it
@@ -301,9 +300,10 @@ class ClaimBatcher:
         self._ring = self._redo.of(self.room)  # an empty one may have made way meanwhile
         for pool, level in answer.pools.items():
             self._sold_out.learn(pool, level, now_ms)
+        is_proved = bool(self._proofs)  # any of them: rare
         for (viewer, ref, request), one in zip(batch, answer.answers, strict=True):
             state = one.state
-            hold = self._proofs.pop(request) if self._proofs else None
+            hold = self._proofs.pop(request) if is_proved else None
             if state is None:
                 self._refuse_by_script(mail, viewer, ref, request.buyer, hold, one)
             else:
@@ -316,18 +316,13 @@ class ClaimBatcher:
         is_news = False
         if state.status == "held":
             state = with_receipt(self._receipts, self.room.show_id, buyer, state)
-            is_news = not self._holds.has(buyer, state.claim_id)
-            self._holds.add(buyer, state.claim_id, now_ms)
+            is_news = self._holds.add(buyer, state.claim_id, now_ms)
             self._ring.add(buyer, state)
         mail.add(viewer, Accepted(ref=ref, claim=state))
         if is_news:
             for other in self.room.viewers_of(buyer):
                 if other is not viewer:
                     mail.add(other, OrderEvent(order=state))
-
-    def _refuse(self, viewer: Viewer, ref: int, name: str) -> None:
-        metrics.claims.add(name)
-        viewer.refuse(ref, name, retry_ms=_retry_ms(name))
 
     def _refuse_by_script(
         self,
@@ -347,9 +342,10 @@ class ClaimBatcher:
             mail.add(viewer, Accepted(ref=ref, claim=end))
         elif name == "price_changed":  # the one refusal that tells more
             metrics.claims.add(name)
-            viewer.refuse(ref, name, price=answer.price, price_version=answer.price_version)
+            price, version = answer.price, answer.price_version
+            mail.add(viewer, refusal(ref, name, price=price, price_version=version))
         else:
-            self._refuse(viewer, ref, name)
+            mail.add(viewer, _refused(ref, name))
 
     def _is_sold_out(self, pool: int) -> bool:
         if pool not in self._sold_out:
@@ -371,10 +367,11 @@ class ClaimBatcher:
             mail.add(viewer, event)
 
 
-def _retry_ms(name: str) -> int:
-    """The hint of the table, spread so that a rush does not come back as one."""
+def _refused(ref: int, name: str) -> RefusedReply:
+    """The refusal with the hint of the table, spread so that a rush does not come back as one."""
+    metrics.claims.add(name)
     hint = ERRORS[name].retry_ms
-    return clock.jittered(hint) if hint else 0
+    return refusal(ref, name, retry_ms=clock.jittered(hint) if hint else 0)
 
 
 def with_receipt(receipts: Receipts, show_id: str, buyer: str, state: ClaimState) -> ClaimState:

@@ -10,6 +10,7 @@ Pub/Sub delivers at most once and a broken subscription is silent, so nothing re
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ import structlog
 from server import clock, limits
 from server.errors import StoreUnavailable
 from server.hub.ports import require_show
+from server.telemetry import metrics
 
 if TYPE_CHECKING:
     from server.hub.hub import Hub
@@ -28,7 +30,6 @@ log = structlog.get_logger()
 BEAT_SECONDS: Final = 1.0
 DEAF_SECONDS: Final = 2.0
 HEAL_SECONDS: Final = 5
-PRESENCE_TTL_MS: Final = 6_000
 PRESENCE_SECONDS: Final = 2
 CLOCK_SECONDS: Final = 10
 RETRY_MS: Final = 500  # after Redis did not answer, jittered
@@ -44,6 +45,7 @@ class Feed:
         self._tasks: set[asyncio.Task[None]] = set()
         self._heals: dict[str, bool] = {}  # shows being healed -> asked for again meanwhile
         self._beats = 0
+        self._beaten: deque[tuple[int, float]] = deque(maxlen=4)  # (number, loop time it was sent)
         self._reconnected_at = 0.0  # loop time of the last reconnect for deafness
 
     def start(self) -> None:
@@ -149,6 +151,7 @@ class Feed:
         """All at once: one show that Redis cannot serve must not keep the others waiting."""
         rooms = list(self._hub.rooms.values())
         await self._reconnect_if_deaf(rooms)
+        self._beaten.append((self._beats, self._hub.loop.time()))
         done = await asyncio.gather(
             *(self._look_after(room, self._beats + place) for place, room in enumerate(rooms))
         )
@@ -162,12 +165,17 @@ class Feed:
         try:
             await self._store.heartbeat(room.show_id, self._hub.hub_id, self._beats)
             if beat % PRESENCE_SECONDS == 0:
-                await self._store.report_presence(
-                    room.show_id, self._hub.hub_id, room.people, PRESENCE_TTL_MS
-                )
+                await room.presence.tell()
         except StoreUnavailable:
             return False
         return True
+
+    def hear(self, beat: int) -> None:
+        """Heartbeat number `beat` came back."""
+        now = self._hub.loop.time()
+        for number, sent_at in self._beaten:
+            if number == beat:
+                metrics.feed_echo.observe(now - sent_at)
 
     async def _reconnect_if_deaf(self, rooms: "list[Room]") -> None:
         """A heartbeat of ours did not come back in time: the subscription is gone or stuck."""

@@ -46,10 +46,14 @@ class Holds:
     def __len__(self) -> int:
         return len(self._since)
 
-    def add(self, buyer: str, claim_id: str, now_ms: float) -> None:
-        """A hold was told to its buyer at `now_ms` (monotonic). Told again it is no younger, or it
-        would keep those behind it from being looked up."""
-        self._since.setdefault((buyer, claim_id), now_ms)
+    def add(self, buyer: str, claim_id: str, now_ms: float) -> bool:
+        """A hold is told to its buyer at `now_ms` (monotonic); whether that is news. Told again it
+        is no younger, or it would keep those behind it from being looked up."""
+        hold = buyer, claim_id
+        if hold in self._since:
+            return False
+        self._since[hold] = now_ms
+        return True
 
     def has(self, buyer: str, claim_id: str) -> bool:
         """Is this hold still open?"""

@@ -28,12 +28,14 @@ from server.hub.ports import (
     Snapshot,
     require_show,
 )
+from server.hub.recent import Recent
 from server.hub.room import Room
 from server.hub.tick import Ticker
 from server.hub.viewer import Viewer
 from server.hub.wheel import Wheel
 from server.protocol.facts import Fact, Resync
 from server.protocol.messages import ClaimState
+from server.telemetry import metrics
 
 log = structlog.get_logger()
 
@@ -95,10 +97,8 @@ class Hub:
         # opens again must not use one twice, for Redis and viewers remember those they have seen.
         self.numbers = itertools.count(1)
         self.viewers = 0  # connections from join to the end of their transport
+        self._echoes = Recent(60.0)  # s from ping to pong
         self.second_ticks = self.ticker.ticks(1)
-        self.ping_ticks = self.ticker.ticks(settings.ping_seconds)
-        self.pong_ticks = self.ticker.ticks(settings.pong_seconds)
-        self.lag_ticks = self.ticker.ticks(limits.LAG_SECONDS_MAX)
         self.slow_ticks = self.ticker.ticks(limits.SLOW_SECONDS_MAX)
         self.message_ticks = self.ticker.ticks(limits.MESSAGE_SECONDS_MAX)
         self._feed = Feed(self)
@@ -229,16 +229,30 @@ class Hub:
         """Something is missing in `room`: read it from Redis."""
         self._feed.heal(room)
 
-    # --- Viewers --------------------------------------------------------------------------------
+    def on_heartbeat(self, beat: int) -> None:
+        """Our heartbeat number `beat` came back through a show's channel."""
+        self._feed.hear(beat)
 
-    def ring(self, viewer: Viewer, ticks: int) -> None:
-        """Call `viewer.on_wheel` in about `ticks` ticks, instead of any earlier wish."""
-        self.wheel.schedule(viewer, ticks * self.ticker.tick_s)
+    # --- Viewers --------------------------------------------------------------------------------
 
     def on_joined(self, viewer: Viewer) -> None:
         """Count a viewer in. Its first ping comes at its own instant of the ping interval."""
         self.viewers += 1
-        self.ring(viewer, clock.jittered(self.ping_ticks // 2, spread=1.0))
+        self.wheel.schedule(viewer, clock.jittered(500 * self.settings.ping_seconds, 1.0) / 1_000)
+
+    def on_echo(self, lag_s: float) -> None:
+        """A viewer's regular pong came `lag_s` after its ping."""
+        metrics.staleness.observe(lag_s)
+        self._echoes.add(self.loop.time(), lag_s)
+
+    def recent_staleness(self, share: float) -> float:
+        """That lag in s, which `share` of the last minute's did not exceed; NaN without any."""
+        return self._echoes.quantile(share, self.loop.time())
+
+    @property
+    def behind(self) -> int:
+        """Viewers who have not been shown the newest tick."""
+        return sum(room.behind for room in self.rooms.values())
 
     def on_lost(self, viewer: Viewer) -> None:
         """The connection of a viewer is gone."""

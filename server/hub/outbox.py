@@ -13,6 +13,7 @@ from server import clock, limits
 from server.errors import StoreUnavailable
 from server.hub.ports import RoomStorePort
 from server.protocol.messages import ChatLine
+from server.telemetry import metrics
 
 log = structlog.get_logger()
 
@@ -111,6 +112,8 @@ class Outbox:
             return True
         lines, self._lines = self._lines, []
         folded, self._folded = self._folded, 0
+        metrics.danmaku.add("sent_on", len(lines))
+        metrics.danmaku.add("folded", folded)
         try:
             await self._store.publish_chat(self._show_id, lines, folded)
         except StoreUnavailable:

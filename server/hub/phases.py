@@ -15,6 +15,7 @@ from server.hub.direct import write_all, write_each
 from server.hub.tick import Again
 from server.hub.viewer import Viewer
 from server.protocol.codec import Codec
+from server.telemetry.metrics import room_lane
 
 CHUNK: Final = 256  # viewers written to between two looks at the clock, 1 to 2 ms
 
@@ -31,15 +32,16 @@ class FrameSource(Protocol):
 
 
 class PhaseGroup:
-    """See the module docstring. Flushed by the hub's Ticker; `phase` and `due` are the ticker's."""
+    """See the module docstring. Flushed by the hub's Ticker, who owns `phase`, `due`, `since`."""
 
-    __slots__ = ("_source", "behind", "codec", "current", "due", "phase", "position")
+    __slots__ = ("_source", "behind", "codec", "current", "due", "phase", "position", "since")
 
     def __init__(self, source: FrameSource, codec: Codec, phase: float) -> None:
         self._source = source
         self.codec = codec
         self.phase = phase
-        self.due = float("inf")
+        self.due = math.inf
+        self.since = 0.0
         self.position = source.position
         self.current: dict[Viewer, None] = {}
         self.behind: dict[Viewer, int] = {}
@@ -95,8 +97,10 @@ class PhaseGroup:
             # The last portion is written all the same: leaving it costs more than it delays.
             if 0 < start < len(viewers) - CHUNK and clock.monotonic_ms() >= end:
                 self._leave_behind(viewers[start:], before)
-                return start
+                del viewers[start:]
+                break
             write_all(viewers[start : start + CHUNK], frame)
+        room_lane.add(len(viewers), len(viewers) * len(frame))
         return len(viewers)
 
     def _leave_behind(self, viewers: list[Viewer], position: int) -> None:
@@ -116,7 +120,7 @@ class PhaseGroup:
                     again = "next tick"
                 continue
             if len(viewers) == CHUNK:
-                write_each(viewers, frames)
+                _catch_up(viewers, frames)
                 written += CHUNK
                 viewers, frames = [], []
                 if clock.monotonic_ms() >= end:
@@ -130,5 +134,10 @@ class PhaseGroup:
                 viewer.caught_up()
                 viewers.append(viewer)
                 frames.append(self._source.frame_since(position, self.codec))
-        write_each(viewers, frames)
+        _catch_up(viewers, frames)
         return written + len(viewers), again
+
+
+def _catch_up(viewers: list[Viewer], frames: list[bytes]) -> None:
+    write_each(viewers, frames)
+    room_lane.add(len(frames), sum(map(len, frames)))

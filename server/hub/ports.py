@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from server.domain.presence import PresenceAnswer, PresenceReport
 from server.errors import StoreUnavailable
 from server.protocol.facts import Fact, Resync
 from server.protocol.messages import ChatLine, ClaimState, Command
@@ -61,8 +62,9 @@ class RoomStorePort(Protocol):
     async def publish_chat(self, show_id: str, lines: Sequence[ChatLine], folded: int) -> None: ...
 
     async def report_presence(
-        self, show_id: str, hub_id: str, people: int, ttl_ms: int
-    ) -> object: ...
+        self, show_id: str, hub_id: str, report: PresenceReport, ttl_ms: int
+    ) -> PresenceAnswer:
+        """Idempotent by (hub_id, report.number); report numbers only rise."""
 
     async def heartbeat(self, show_id: str, hub_id: str, n: int) -> None: ...
 

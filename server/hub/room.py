@@ -5,17 +5,19 @@ Facts come in by `offer` and change the board (server/hub/board.py); the phase g
 encoded once for all who stand at the same position with the same codec. Nothing here awaits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView
 from typing import TYPE_CHECKING, Any, Final
 
 from server.errors import Refused
 from server.hub.board import Board
 from server.hub.outbox import Outbox
 from server.hub.phases import PhaseGroup
+from server.hub.presence import Presence
 from server.hub.viewer import Viewer
 from server.protocol import facts
 from server.protocol.codec import Codec
 from server.protocol.messages import PROTOCOL_VERSION, ChatLine, Command, Tick, Welcome
+from server.telemetry import metrics
 
 if TYPE_CHECKING:
     from server.hub.hub import Hub
@@ -30,6 +32,7 @@ class Room:
         "_frames",
         "_frames_at",
         "_groups",
+        "_signed_in",
         "_users",
         "_welcomes",
         "_welcomes_tick",
@@ -38,6 +41,7 @@ class Room:
         "heard_at",
         "hub",
         "outbox",
+        "presence",
         "show_id",
         "viewers",
     )
@@ -50,7 +54,9 @@ class Room:
         self.viewers = 0
         self.empty_since = hub.loop.time()  # loop time since when it has no viewers
         self.heard_at = hub.loop.time()  # loop time of our last heartbeat through the bus
+        self.presence = Presence(self)
         self._users: dict[str, tuple[Viewer, ...]] = {}
+        self._signed_in = 0  # viewers with a user
         self._groups: dict[Codec, list[PhaseGroup]] = {}
         # (codec, position) -> frame up to `_frames_at`
         self._frames: dict[tuple[Codec, int], bytes] = {}
@@ -87,10 +93,19 @@ class Room:
         return self.hub.ticker.n
 
     @property
-    def people(self) -> int:
-        """Signed-in users (once each) and anonymous connections here."""
-        signed_in = sum(map(len, self._users.values()))
-        return self.viewers - signed_in + len(self._users)
+    def users(self) -> KeysView[str]:
+        """Users with a connection here."""
+        return self._users.keys()
+
+    @property
+    def anonymous(self) -> int:
+        """Connections here that nobody signed in on."""
+        return self.viewers - self._signed_in
+
+    @property
+    def behind(self) -> int:
+        """Viewers who have not been shown the newest tick."""
+        return sum(len(group.behind) for groups in self._groups.values() for group in groups)
 
     # --- Facts ----------------------------------------------------------------------------------
 
@@ -114,9 +129,10 @@ class Room:
                 self.hub.on_policy(self)
             case facts.RebuildFact(rebuild_id):
                 self.hub.on_rebuild(self, rebuild_id)
-            case facts.HeartbeatFact(hub_id):
+            case facts.HeartbeatFact(hub_id, beat):
                 if hub_id == self.hub.hub_id:
                     self.heard_at = self.hub.loop.time()
+                    self.hub.on_heartbeat(beat)
 
     def _offer_event(self, epoch: int, event: dict[str, Any]) -> None:
         outcome = self.board.add_event(epoch, event)
@@ -202,7 +218,11 @@ class Room:
         if viewer.user is None:
             self.hub.count_user(user)
             viewer.user = user
-            self._users[user] = (*self._users.get(user, ()), viewer)
+            self._signed_in += 1
+            others = self._users.get(user, ())
+            self._users[user] = (*others, viewer)
+            if not others:
+                self.presence.changed(user)
         elif viewer.user != user:
             raise Refused("other_user")
         viewer.name = name
@@ -218,6 +238,8 @@ class Room:
             self._users[user] = rest
         else:
             del self._users[user]
+            self.presence.changed(user)
+        self._signed_in -= 1
         self.hub.uncount_user(user)
 
     def viewers_of(self, user: str) -> tuple[Viewer, ...]:
@@ -242,11 +264,13 @@ class Room:
         if frame is None:
             lost = position < board.floor
             message = self._new_welcome(None) if lost else self._new_tick(position)
-            frame = self._frames[key] = codec.frame(message)
+            frame = self._frames[key] = codec.shared_frame(message)
         return frame
 
     def _new_tick(self, position: int) -> Tick:
         changes = self.board.since(position)
+        metrics.danmaku.add("shown", len(changes.chat))
+        metrics.danmaku.add("left_out", changes.folded)
         return Tick(
             n=self.tick,
             now=self.hub.ports.clock.now_ms(),
@@ -267,13 +291,18 @@ class Room:
             self._welcomes.clear()
             self._welcomes_tick = tick
         missed = None if resume is None else self.board.missed(*resume)
+        metrics.joins.add(
+            "new" if resume is None else "snapshot" if missed is None else "recovered"
+        )
         key = (codec, resume if missed is not None else None)
         cached = self._welcomes.get(key)
         oldest = self.board.floor if missed is None else self.board.position
         if cached is not None and cached[1] >= oldest:
             return cached
-        fresh = codec.frame(self._new_welcome(missed)), self.board.position
-        if key in self._welcomes or len(self._welcomes) < WELCOMES_MAX:
+        kept = key in self._welcomes or len(self._welcomes) < WELCOMES_MAX
+        frame = codec.shared_frame if kept else codec.frame  # for one viewer, deflating is dear
+        fresh = frame(self._new_welcome(missed)), self.board.position
+        if kept:
             self._welcomes[key] = fresh
         return fresh
 

@@ -16,6 +16,7 @@ from typing import Final, Literal, Protocol
 import structlog
 
 from server import clock, limits
+from server.telemetry import metrics
 
 log = structlog.get_logger()
 
@@ -30,7 +31,8 @@ class Flushable(Protocol):
     """Something the ticker can flush: a phase group."""
 
     phase: float  # 0 <= phase < 1, its instant within the tick
-    due: float  # when it is queued for (loop time); kept by the ticker
+    due: float  # when it is queued for (loop time); kept by the ticker, like
+    since: float  # loop time since when it has had something to show
 
     def flush(self, end: float) -> tuple[int, Again]:
         """Write what is new until `end` (monotonic ms): (frames written, when to flush again)."""
@@ -47,11 +49,17 @@ class Ticker:
         self._timer: asyncio.Handle | None = None
         self._timer_at = _NEVER
         self._phases = itertools.count()
+        self._turn_at = 0.0  # loop time at which the flushing began
+        self._turn_ms = 0.0  # the same by the clock that goes on
 
     @property
     def n(self) -> int:
         """Number of the current tick. Rises with time, whether or not anything is written."""
         return int(self._loop.time() / self.tick_s)
+
+    def number_at(self, time: float) -> int:
+        """Number of the tick at a loop time."""
+        return int(time / self.tick_s)
 
     def ticks(self, seconds: float) -> int:
         """`seconds` in whole ticks, at least one."""
@@ -64,13 +72,15 @@ class Ticker:
     def schedule(self, group: Flushable) -> None:
         """Queue `group` for its next instant, unless it is queued for that or earlier already."""
         if group.due == _NEVER:
-            now = self._loop.time() / self.tick_s
-            turns = math.floor(now - group.phase) + 1
+            group.since = now = self._loop.time()
+            turns = math.floor(now / self.tick_s - group.phase) + 1
             self._push(group, (turns + group.phase) * self.tick_s)
 
     def hurry(self, group: Flushable) -> None:
         """Queue `group` for now: an edge."""
         now = self._loop.time()
+        if group.due == _NEVER:
+            group.since = now
         if group.due > now:
             self._push(group, now)
 
@@ -106,8 +116,10 @@ class Ticker:
     def _run(self) -> None:
         self._timer = None
         self._timer_at = _NEVER
-        end = clock.monotonic_ms() + limits.PHASE_MS_MAX
-        horizon = self._loop.time() + 0.001  # timers may ring up to a millisecond early
+        self._turn_ms = clock.monotonic_ms()
+        self._turn_at = self._loop.time()
+        end = self._turn_ms + limits.PHASE_MS_MAX
+        horizon = self._turn_at + 0.001  # timers may ring up to a millisecond early
         written = 0
         while self._queue and self._queue[0][0] <= horizon:
             due, _, group = heapq.heappop(self._queue)
@@ -119,6 +131,7 @@ class Ticker:
         self._arm()
 
     def _flush(self, group: Flushable, end: float) -> int:
+        due, since = group.due, group.since
         group.due = _NEVER
         try:
             written, again = group.flush(end)
@@ -127,6 +140,18 @@ class Ticker:
             return 0
         if again == "now":
             self.hurry(group)
+            group.since = since
         elif again == "next tick":
             self.schedule(group)
+        if written:
+            self._measure(due, since)
         return written
+
+    def _measure(self, due: float, since: float) -> None:
+        """A group that was `due`, with something to show `since`, has just been written to."""
+        # The loop's own time stands still within a turn.
+        now = self._turn_at + (clock.monotonic_ms() - self._turn_ms) / 1_000
+        metrics.tick_lateness.observe(max(0.0, now - due))
+        metrics.change_wait.observe(now - since)
+        if now - due > limits.TICK_LATE_SECONDS:
+            metrics.ticks_late.inc()

@@ -6,26 +6,26 @@ object is all there is for a viewer: no task, no queue, no timer of its own. Wha
 
 Reading stops while the viewer does not read (its write buffer is not empty), while it has
 COMMANDS_IN_FLIGHT_MAX commands unanswered, and after MESSAGES_PER_TURN_MAX messages until the
-others had their turn. Frames of the room are kept back from a viewer that
-does not read (server/hub/phases.py); its own replies are not, up to WRITE_BUFFER_BYTES_MAX.
+others had their turn. Frames of the room are kept back from a viewer that does not read
+(server/hub/ladder.py); its own replies are not, up to WRITE_BUFFER_BYTES_MAX.
 """
 
 import asyncio
 import socket
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from server import clock, limits
 from server.errors import CLOSES
 from server.hub.direct import NO_SOCKET, fd_of, write_frame
+from server.hub.ladder import PAUSED, RETRY_MS, Paced
 from server.hub.refusal import refusal
-from server.hub.wheel import NOWHERE
 from server.protocol import frames
 from server.protocol.codec import Codec, Malformed
 from server.protocol.messages import Accepted, Bye, RefusedReply
+from server.telemetry import metrics
+from server.telemetry.metrics import own_lane
 
 if TYPE_CHECKING:
-    from server.hub.phases import PhaseGroup
     from server.hub.room import Room
 
 # Unsent bytes the kernel takes before it calls the socket full (tcp(7)): with the default, 3.8 MB
@@ -33,27 +33,24 @@ if TYPE_CHECKING:
 NOTSENT_LOWAT_BYTES: Final = 16 * 1024
 _NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
-# Bits of Viewer._flags.
-_PAUSED: Final = 1  # its write buffer is not empty
-_BUSY: Final = 2  # too many commands in flight
-_CLOSING: Final = 4  # our close frame was sent, or theirs was answered
-_LOST: Final = 8  # the connection is gone
-_LAGGING: Final = 16  # its pongs come late
-_PINGED: Final = 32  # a ping is unanswered
+# Bits of Viewer._flags, above those of the ladder.
+_BUSY: Final = 8  # too many commands in flight
+_CLOSING: Final = 16  # our close frame was sent, or theirs was answered
+_LOST: Final = 32  # the connection is gone
 _TAKING_TURNS: Final = 64  # too many messages in one loop turn
 _READING_OFF: Final = 128  # the transport was told not to read
-_NOT_READING: Final = _PAUSED | _BUSY | _TAKING_TURNS
+_NOT_READING: Final = PAUSED | _BUSY | _TAKING_TURNS
 _STOPPED: Final = _NOT_READING | _CLOSING | _LOST
+_UNWRITABLE: Final = PAUSED | _CLOSING | _LOST
 
 _FIRST_BYE_CODE: Final = 1012  # from here on the close is ours to explain
 
 _TURN: Final = range(limits.MESSAGES_PER_TURN_MAX)
 _ANSWERS: Final = frozenset((Accepted, RefusedReply))
 _CLOSES_BY_CODE: Final = {row.code: row for row in CLOSES.values()}
-_TICK_NUMBER_MASK: Final = 0xFFFF_FFFF
 
 
-class Viewer(asyncio.Protocol):
+class Viewer(Paced, asyncio.Protocol):
     """One connection in one room. Made by the door, then `connection_made`, then `start`.
 
     `user` is None until a token was accepted (Room.sign_in). `budget` belongs to the commands
@@ -61,28 +58,21 @@ class Viewer(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_caught_up_tick",
-        "_flags",
         "_in_flight",
         "_inbox",
         "_inbox_since",
-        "_ping_tick",
         "_rate",
-        "_slow_since",
         "_strikes",
         "address",
         "budget",
         "codec",
         "expires_at_ms",
         "fd",
-        "group",
         "name",
         "resume",
         "role",
-        "room",
         "transport",
         "user",
-        "wheel_slot",
     )
 
     def __init__(
@@ -93,27 +83,21 @@ class Viewer(asyncio.Protocol):
         address: str,
         resume: tuple[int, int] | None = None,
     ) -> None:
-        self.room = room
+        super().__init__(room)
         self.codec = codec
         self.address = address
         self.resume = resume
         self.transport: asyncio.Transport
         self.fd = NO_SOCKET  # where frames are written past the transport
-        self.group: PhaseGroup | None = None
         self.user: str | None = None
         self.name = ""
         self.role = "viewer"
         self.expires_at_ms = 0
         self.budget: Any = None
-        self.wheel_slot = NOWHERE
-        self._flags = 0
         self._in_flight = 0
         self._strikes = 0
         self._inbox: frames.Inbox | None = None
         self._inbox_since = 0  # tick in which the pending message began; 0: none
-        self._ping_tick = 0  # tick of the last ping
-        self._caught_up_tick = 0  # of its last catch-up while lagging
-        self._slow_since = 0  # tick since which it does not keep up; 0: it does
         self._rate = 0  # second << 8 | frames received in it
 
     # --- Beginning ------------------------------------------------------------------------------
@@ -160,7 +144,7 @@ class Viewer(asyncio.Protocol):
                 self._take(quick[0], quick[1])
                 if at == len(data):
                     return
-            self._inbox = frames.Inbox()
+            self._inbox = frames.Inbox(inflates=self.codec.deflates)
             self._inbox_since = self.room.tick
         self._inbox.feed(data[at:] if at else data)
         self._pump()
@@ -271,18 +255,17 @@ class Viewer(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The write buffer is not empty: no more frames from the room, and nothing more read."""
-        self._slow_since = self._slow_since or self.room.tick
-        if self.group is not None:
-            self.group.hold(self)
-            self.room.hub.wheel.schedule(self, limits.SLOW_SECONDS_MAX)
-        self._stop_reading(_PAUSED)
+        metrics.shed.add("paused")
+        self._fall_behind()
+        self._stop_reading(PAUSED)
 
     def resume_writing(self) -> None:
-        if not self._flags & _LAGGING:
-            self._slow_since = 0
-        self._start_reading(_PAUSED)
+        self._start_reading(PAUSED)
+        self._follow_again()
+
+    def _hold_back(self) -> None:
         if self.group is not None:
-            self.room.wake(self.group)
+            self.group.hold(self)
 
     def _stop_reading(self, why: int) -> None:
         self._flags |= why
@@ -322,24 +305,19 @@ class Viewer(asyncio.Protocol):
 
     # --- Writing --------------------------------------------------------------------------------
 
-    def send(self, *messages: object, is_answer: bool = True) -> None:
-        """Own lane: to this viewer at once, in one write. Nothing happens once it is closing.
+    def send(self, message: object, *, is_answer: bool = True) -> None:
+        """Own lane: to this viewer at once. Nothing happens once it is closing.
 
         An Accepted or RefusedReply ends one command in flight, unless `is_answer` is False.
         """
-        self.send_frame(self.frame_of(messages))
+        self.send_frame(self.codec.frame(message))
         if is_answer:
-            self.answered(messages)
+            self.answered(message)
 
-    def frame_of(self, messages: Iterable[object]) -> bytes:
-        """The frames of `messages`, joined."""
-        return b"".join([self.codec.frame(message) for message in messages])
-
-    def answered(self, messages: Iterable[object]) -> None:
-        """Each Accepted or RefusedReply among `messages` ends one command in flight."""
-        if self._in_flight:
-            answers = len([message for message in messages if type(message) in _ANSWERS])
-            self._in_flight = max(0, self._in_flight - answers)
+    def answered(self, message: object) -> None:
+        """`message` was sent: an Accepted or RefusedReply ends one command in flight."""
+        if self._in_flight and type(message) in _ANSWERS:
+            self._in_flight -= 1
             if self._flags & _BUSY and self._in_flight <= limits.COMMANDS_IN_FLIGHT_MAX // 2:
                 self._start_reading(_BUSY)
 
@@ -361,110 +339,41 @@ class Viewer(asyncio.Protocol):
         """Write a prebuilt frame of this viewer's codec at once, unless it is closing."""
         if self._flags & (_CLOSING | _LOST):
             return
-        if not self._flags & _PAUSED:
+        own_lane.add(1, len(frame))
+        if not self._flags & PAUSED:
             write_frame(self, frame)
             return
         self.transport.write(frame)
         if self.transport.get_write_buffer_size() > limits.WRITE_BUFFER_BYTES_MAX:
             self.close(4408)
 
-    # --- Keeping up -----------------------------------------------------------------------------
-
     @property
     def is_writable(self) -> bool:
         """Open, with an empty write buffer: frames may go past the transport."""
-        return not self._flags & (_PAUSED | _CLOSING | _LOST)
+        return not self._flags & _UNWRITABLE
 
-    @property
-    def is_paused(self) -> bool:
-        """Its write buffer is not empty."""
-        return bool(self._flags & _PAUSED)
-
-    @property
-    def is_lagging(self) -> bool:
-        """Its pongs come late: it gets catch-ups once a second."""
-        return bool(self._flags & _LAGGING)
-
-    def may_catch_up(self) -> bool:
-        """May a frame of the room be written to this viewer that is behind?"""
-        if self._flags & _PAUSED:
-            return False
-        hub = self.room.hub
-        return not self._flags & _LAGGING or hub.tick - self._caught_up_tick >= hub.second_ticks
-
-    def caught_up(self) -> None:
-        """It was written a catch-up."""
-        if self._flags & _LAGGING:
-            self._caught_up_tick = self.room.tick
+    # --- Deadlines ------------------------------------------------------------------------------
 
     def on_wheel(self) -> None:
-        """Its deadline came: ping it, give up on it, or look again later."""
+        """Its deadline came: hang up, give up on it, ping it, or look again later."""
         if self._flags & _CLOSING:
             self.transport.abort()
             return
-        hub = self.room.hub
-        tick = hub.tick
-        if self._slow_since and tick - self._slow_since >= hub.slow_ticks:
-            self.close(4408, retry_ms=clock.jittered(3_000))
-        elif self._inbox_since and tick - self._inbox_since >= hub.message_ticks:
-            self._on_old_message(tick)
-        elif self._flags & _PINGED:
-            self._await_pong(tick - self._ping_tick)
+        tick = self.room.tick
+        if self._is_too_slow(tick):
+            self.close(4408, retry_ms=clock.jittered(RETRY_MS))
+        elif self._inbox_since and tick - self._inbox_since >= self.room.hub.message_ticks:
+            self._on_old_message()
         else:
-            self._ping_when_due(tick)
+            self._ping_or_wait()
 
-    def _on_old_message(self, tick: int) -> None:
+    def _on_old_message(self) -> None:
         """A split message is not complete after long, unless it waits for us to read on."""
         if self._inbox is not None and not self._flags & _NOT_READING:
             self.close(1002)
         else:
             self._inbox_since = 0
             self.on_wheel()
-
-    def _await_pong(self, waited: int) -> None:
-        hub = self.room.hub
-        if waited >= hub.pong_ticks:
-            self.close(4409, retry_ms=clock.jittered(3_000))
-        else:
-            hub.ring(self, hub.pong_ticks - waited)
-
-    def _ping_when_due(self, tick: int) -> None:
-        """Pings carry the tick number: the echo tells how far behind the viewer reads."""
-        hub = self.room.hub
-        interval = hub.second_ticks if self._flags & _LAGGING else hub.ping_ticks
-        left = interval - (tick - self._ping_tick)
-        if left > 0:
-            hub.ring(self, left)
-            return
-        self._ping_tick = tick
-        self._flags |= _PINGED
-        hub.ring(self, hub.pong_ticks)
-        self.send_frame(frames.ping_frame((tick & _TICK_NUMBER_MASK).to_bytes(4)))
-
-    def _on_pong(self, payload: bytes) -> None:
-        tick = self._ping_tick
-        if not self._flags & _PINGED or payload != (tick & _TICK_NUMBER_MASK).to_bytes(4):
-            return  # unsolicited: allowed, and says nothing (RFC 6455 section 5.5.3)
-        hub = self.room.hub
-        lag = hub.tick - tick
-        self._flags &= ~_PINGED
-        if lag > hub.lag_ticks:
-            self._begin_lagging(lag)
-        elif self._flags & _LAGGING:
-            self._flags &= ~_LAGGING
-            self._slow_since = 0
-            if self.group is not None:
-                self.room.wake(self.group)
-        hub.ring(self, max(1, (hub.second_ticks if self.is_lagging else hub.ping_ticks) - lag))
-
-    def _begin_lagging(self, lag: int) -> None:
-        """Frames wait in buffers we cannot see: catch-ups once a second until pongs are quick."""
-        if not self._flags & _LAGGING:
-            self._flags |= _LAGGING
-            self._slow_since = self._slow_since or self.room.tick
-            self._caught_up_tick = self.room.tick
-        if self.group is not None:
-            self.group.hold(self)
 
     # --- End ------------------------------------------------------------------------------------
 
@@ -477,6 +386,7 @@ class Viewer(asyncio.Protocol):
         if self._flags & (_CLOSING | _LOST):
             return
         row = _CLOSES_BY_CODE[code]
+        metrics.closes.add(row.name)
         self._begin_closing()
         farewell = frames.close_frame(code, row.name)
         if code >= _FIRST_BYE_CODE:

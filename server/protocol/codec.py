@@ -6,6 +6,7 @@ writes the same bytes as the msgpack package (tests/property/test_codec_random.p
 the msgpack package itself reads what msgspec refused, to find the `ref` a refusal must name.
 """
 
+import copy
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ import msgspec
 
 from server import limits
 from server.errors import LivesaleError
-from server.protocol import frames
+from server.protocol import deflate, frames
 from server.protocol.messages import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, Command
 
 # What decoding hostile bytes can raise: DecodeError and ValidationError are MsgspecError, invalid
@@ -44,13 +45,13 @@ class Malformed(LivesaleError):
 
 
 class Codec:
-    """One way to write messages: `MSGPACK` or `JSON`, the only two instances.
+    """One way to write messages: `MSGPACK`, `JSON`, and their twins in `DEFLATING`.
 
     `opcode` is the frame type it travels in; a viewer that sends the other one breaks its
-    subprotocol (close 1003).
+    subprotocol (close 1003). `deflates`: permessage-deflate was agreed to.
     """
 
-    __slots__ = ("_decode", "_encode", "_read_loosely", "name", "opcode", "subprotocol")
+    __slots__ = ("_decode", "_encode", "_read_loosely", "deflates", "name", "opcode", "subprotocol")
 
     def __init__(
         self,
@@ -64,12 +65,20 @@ class Codec:
         self.name = name
         self.subprotocol = subprotocol
         self.opcode = opcode
+        self.deflates = False
         self._encode = encode
         self._decode = decode
         self._read_loosely = read_loosely
 
     def __repr__(self) -> str:
         return f"<Codec {self.name}>"
+
+    def deflating(self) -> "Codec":
+        """The same for viewers who agreed to permessage-deflate."""
+        twin = copy.copy(self)
+        twin.name = f"{self.name}+deflate"
+        twin.deflates = True
+        return twin
 
     def encode(self, message: object) -> bytes:
         """Bytes of a Struct or of a map of plain values."""
@@ -78,6 +87,14 @@ class Codec:
     def frame(self, message: object) -> bytes:
         """A whole server frame holding `message`, header included."""
         return frames.server_frame(self.opcode, self._encode(message))
+
+    def shared_frame(self, message: object) -> bytes:
+        """The same for a message that many are sent: deflated where that was agreed to and pays."""
+        payload = self._encode(message)
+        small = deflate.deflated(payload) if self.deflates else None
+        if small is None:
+            return frames.server_frame(self.opcode, payload)
+        return frames.server_frame(self.opcode | frames.RSV1, small)
 
     def decode_command(self, payload: bytes) -> Command:
         """The command in one message of at most COMMAND_BYTES_MAX bytes. Raises Malformed."""
@@ -135,3 +152,4 @@ CODECS: Final[Mapping[str | None, Codec]] = {
     SUBPROTOCOL_JSON: JSON,
     None: JSON,  # no subprotocol asked for: text, so that a terminal client works
 }
+DEFLATING: Final[Mapping[Codec, Codec]] = {codec: codec.deflating() for codec in (MSGPACK, JSON)}

@@ -4,12 +4,14 @@ Frames we send are unmasked, unfragmented and built once with their header, so t
 object can be written to every viewer. Frames we receive take one of two ways:
 
 - `quick_frame`: whole, unfragmented, masked, small; nearly everything a viewer sends;
-- `Inbox`: the rest (split over segments, fragmented, close frames, whatever breaks the rules),
-  judged by websockets' own sans-I/O parser. It exists only while bytes or fragments are pending.
+- `Inbox`: the rest. It inflates whole compressed messages itself; what is split over segments or
+  fragmented, close frames and whatever breaks the rules is judged by websockets' own sans-I/O
+  parser. It exists only while bytes or fragments are pending.
 """
 
 import logging
 import struct
+import zlib
 from typing import Final
 
 from websockets.frames import Frame, Opcode
@@ -17,6 +19,7 @@ from websockets.protocol import Protocol, Side
 
 from server import limits
 from server.errors import LivesaleError
+from server.protocol.deflate import inflated, inflater
 
 try:
     from websockets.speedups import apply_mask
@@ -28,15 +31,17 @@ BINARY: Final = 0x2
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
+RSV1: Final = 0x40  # or-ed to the opcode: the message is deflated (RFC 7692 section 6)
 
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
 _KEY_BYTES: Final = 4
 _LENGTH_16: Final = 126  # the length is in the next 2 bytes
 _LENGTH_64: Final = 127  # the length is in the next 8 bytes
-_CONTROL_BYTES_MAX: Final = 125
+_CONTROL: Final = 0x8  # the bit in the opcode of a close, ping or pong
 # First bytes that the quick way takes: FIN set, no reserved bit, a message or a ping or pong.
 _QUICK: Final = frozenset(_FIN | opcode for opcode in (TEXT, BINARY, PING, PONG))
+_QUICK_INFLATING: Final = _QUICK | {_FIN | RSV1 | opcode for opcode in (TEXT, BINARY)}
 _TO_CLOSE_CODE: Final = struct.Struct("!H")
 _HEAD_16: Final = struct.Struct("!BBH")
 _HEAD_64: Final = struct.Struct("!BBQ")
@@ -95,20 +100,23 @@ def _head(first: int, length: int, masked: int) -> bytes:
 # --- Parsed -----------------------------------------------------------------------------------
 
 
-def quick_frame(data: bytes, at: int) -> tuple[int, bytes, int] | None:
+def quick_frame(
+    data: bytes, at: int, quick: frozenset[int] = _QUICK
+) -> tuple[int, bytes, int] | None:
     """(opcode, payload, next `at`) of the frame at `data[at]`, or None if it needs an Inbox.
 
     Takes what is whole in `data`, unfragmented, masked, within COMMAND_BYTES_MAX, and text,
     binary, ping or pong. None judges nothing: the frame may be fine, incomplete or broken.
+    `quick`: the first bytes it may have; RSV1 stays in the opcode.
     """
     have = len(data) - at
-    if have < 2 + _KEY_BYTES or data[at] not in _QUICK or data[at + 1] < _MASKED:
+    if have < 2 + _KEY_BYTES or data[at] not in quick or data[at + 1] < _MASKED:
         return None
     length = data[at + 1] - _MASKED
     start = at + 2
     if length >= _LENGTH_16:
         length = data[at + 2] << 8 | data[at + 3] if length == _LENGTH_16 else _TOO_LONG
-        if length > limits.COMMAND_BYTES_MAX or data[at] >= _FIN | CLOSE:
+        if length > limits.COMMAND_BYTES_MAX or data[at] & _CONTROL:
             return None
         start = at + 4
     body = start + _KEY_BYTES
@@ -124,13 +132,15 @@ _TOO_LONG: Final = limits.COMMAND_BYTES_MAX + 1
 class Inbox:
     """Frames of one viewer that the quick way cannot take; dropped again when `is_idle`.
 
-    Memory is bounded: at most one frame of COMMAND_BYTES_MAX is awaited and one message of
-    COMMAND_BYTES_MAX assembled, beside what the transport handed over at once.
+    `inflates`: the viewer may send compressed messages. Memory is bounded: at most one frame of
+    COMMAND_BYTES_MAX is awaited and one message of COMMAND_BYTES_MAX, inflated, assembled, beside
+    what the transport handed over at once.
     """
 
-    __slots__ = ("_at", "_buffer", "_fragments", "_opcode", "_parser", "_parts")
+    __slots__ = ("_at", "_buffer", "_fragments", "_opcode", "_parser", "_parts", "_quick")
 
-    def __init__(self, data: bytes = b"") -> None:
+    def __init__(self, data: bytes = b"", *, inflates: bool = False) -> None:
+        self._quick = _QUICK_INFLATING if inflates else _QUICK
         self._buffer = data
         self._at = 0  # of the first byte not looked at; a copy per frame would be quadratic
         self._parser: Protocol | None = None
@@ -159,9 +169,9 @@ class Inbox:
         Raises BrokenFrames; nothing may be read after that, nor after a close.
         """
         while self._at < len(self._buffer):
-            if not self._fragments and (got := quick_frame(self._buffer, self._at)):
+            if not self._fragments and (got := quick_frame(self._buffer, self._at, self._quick)):
                 self._at = got[2]
-                return got[0], got[1]
+                return (got[0] - RSV1, _inflated(got[1])) if got[0] & RSV1 else got[:2]
             frame = self._take_frame()
             if frame is None:
                 return None
@@ -182,9 +192,7 @@ class Inbox:
     def _judge(self, frame: bytes) -> tuple[int, bytes] | None:
         """What the parser says of one frame: a message, or None for a fragment of one."""
         if self._parser is None:
-            self._parser = Protocol(
-                Side.SERVER, max_size=limits.COMMAND_BYTES_MAX, logger=_PARSER_LOG
-            )
+            self._parser = _new_parser(inflates=self._quick is _QUICK_INFLATING)
         parser = self._parser
         parser.receive_data(frame)
         parser.data_to_send()  # the viewer answers pings and closes itself
@@ -207,9 +215,28 @@ class Inbox:
                 raise BrokenFrames(1009, "too many fragments")
             return None
         message = b"".join(self._parts)
+        if len(message) > limits.COMMAND_BYTES_MAX:  # the parser's bound can be missed by a little
+            raise BrokenFrames(1009, "over size limit")
         self._parts.clear()
         self._fragments = 0
         return self._opcode, message
+
+
+def _inflated(payload: bytes) -> bytes:
+    try:
+        message = inflated(payload, limits.COMMAND_BYTES_MAX)
+    except zlib.error:
+        raise BrokenFrames(1002, "not deflated") from None
+    if message is None:
+        raise BrokenFrames(1009, "over size limit")
+    return message
+
+
+def _new_parser(*, inflates: bool) -> Protocol:
+    parser = Protocol(Side.SERVER, max_size=limits.COMMAND_BYTES_MAX, logger=_PARSER_LOG)
+    if inflates:
+        parser.extensions = [inflater()]
+    return parser
 
 
 def _whole_length(data: bytes, at: int) -> int:

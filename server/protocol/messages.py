@@ -4,6 +4,9 @@ Prose and examples are in PROTOCOL.md, bytes in codec.py, samples for both codec
 tests/vectors/. Messages are maps; the field `t` tells which. Unknown fields are ignored, absent
 optional fields have the default given here, every field is bounded.
 
+What a rush makes by the thousand is kept out of garbage collection (`gc=False`): it holds plain
+values only and cannot be part of a cycle.
+
 How to add an event type: (1) declare the Struct here and add it to `Event`, or add a state value
 to `STATE_VALUES` when only its newest version matters; (2) publish it where the fact is born
 (a script in server/store/lua, by `publish_event` of lua/_room.lua); (3) handle it in
@@ -65,7 +68,7 @@ class Proof(Struct, frozen=True):
     price: Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
-class Claim(Struct, tag_field="t", tag="claim", frozen=True):
+class Claim(Struct, tag_field="t", tag="claim", frozen=True, gc=False):
     """Ask for units of a flash sale. Needs a token.
 
     `claim_id` is made by the client (UUIDv7) and stored before sending; the same id with the same
@@ -119,7 +122,7 @@ ClaimStatus = Literal[
 ]
 
 
-class ClaimState(Struct, omit_defaults=True, frozen=True):
+class ClaimState(Struct, omit_defaults=True, frozen=True, gc=False):
     """Where a claim stands. `receipt` proves a hold to the server after a Redis loss."""
 
     claim_id: str
@@ -158,7 +161,7 @@ class TimeResult(Struct, frozen=True):
     now: int
 
 
-class Accepted(Struct, tag_field="t", tag="accepted", omit_defaults=True, frozen=True):
+class Accepted(Struct, tag_field="t", tag="accepted", omit_defaults=True, frozen=True, gc=False):
     """The command with this `ref` was accepted; one field, named by the command, may tell more."""
 
     ref: int
@@ -250,7 +253,8 @@ class LikesState(Struct, frozen=True):
 
 
 class OnlineState(Struct, frozen=True):
-    """Key `online`: people watching, all hubs together."""
+    """Key `online`: people watching, all hubs together: signed-in users once each, and connections
+    without a user."""
 
     epoch: int
     version: int
@@ -410,7 +414,7 @@ class Tick(Struct, tag_field="t", tag="tick", omit_defaults=True, frozen=True):
     folded: int = 0
 
 
-class OrderEvent(Struct, tag_field="t", tag="order", omit_defaults=True, frozen=True):
+class OrderEvent(Struct, tag_field="t", tag="order", omit_defaults=True, frozen=True, gc=False):
     """The claim of this buyer moved on (lane L0): confirmed, released_by_incident, paid, ..."""
 
     order: ClaimState

@@ -13,12 +13,13 @@ All keys of a show carry the hash tag `{show_id}`, so that one script may touch 
 | ls:{S}:applied | hash | id of a give, act, payment or event:act id -> result: never done twice |
 | ls:{S}:evidence | hash | while the stock is rebuilt: what hubs know of claims (lua/present.lua) |
 | ls:{S}:presented | set | hubs that have presented all they know |
-| ls:{S}:room | hash | event numbers (epoch, seq), v of state values, likes, online, digest:<key> |
+| ls:{S}:room | hash | epoch, seq of events; v of state values; likes, online, sweep, digest:<key> |
 | ls:{S}:events | stream | the last HISTORY_EVENTS_MAX events; entry id is `seq-0` |
 | ls:{S}:state | hash | state key -> packed newest value |
 | ls:{S}:chat | list | the last RECENT_CHAT_MAX lines, packed |
 | ls:{S}:like_batches | hash | hub -> number of its last like batch applied |
-| ls:{S}:presence | hash | hub -> people:expires at ms |
+| ls:{S}:presence | hash | hub -> here or gone:report number:anonymous:users:expires at ms |
+| ls:{S}:people | hash | user -> hubs where the user is; gone 10 min after the last report |
 | ls:{S}:policy | hash | chat policy: slow, words, mute:<user> until ms, ban:<user>, version |
 | ls:{S}:lease | string | the order worker that consumes this show |
 | ls:{S}:fence | string | written behind a batch that waits for a replica |
@@ -90,6 +91,10 @@ def like_batches(show_id: str) -> str:
 
 def presence(show_id: str) -> str:
     return _key(show_id, "presence")
+
+
+def people(show_id: str) -> str:
+    return _key(show_id, "people")
 
 
 def policy(show_id: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from server.domain.presence import PresenceAnswer, PresenceReport
 from server.protocol.facts import ChatFact, Fact, HeartbeatFact, KickFact
 from server.protocol.messages import ChatLine
 from server.store import keys, packing
@@ -53,10 +54,18 @@ class RoomStore:
         packed = [msgspec.msgpack.encode(line) for line in lines]
         await self._scripts.run("publish_chat", names, (fact, *packed))
 
-    async def report_presence(self, show_id: str, hub_id: str, people: int, ttl_ms: int) -> int:
-        """People watching on all hubs, this report included; it counts for `ttl_ms`."""
-        names = [keys.presence(show_id), keys.like_batches(show_id), *_room_keys(show_id)]
-        return int(await self._scripts.run("report_presence", names, (hub_id, people, ttl_ms)))
+    async def report_presence(
+        self, show_id: str, hub_id: str, report: PresenceReport, ttl_ms: int
+    ) -> PresenceAnswer:
+        """Tell who came to a hub and who left. Idempotent by (hub_id, report.number); it counts for
+        `ttl_ms`. The number of people is published once no more reports follow."""
+        names = [keys.presence(show_id), keys.people(show_id), keys.like_batches(show_id)]
+        numbers = (report.number, report.after, report.anonymous, ttl_ms)
+        flags = (int(report.more_follow), int(report.may_let_go))
+        args = (hub_id, *numbers, *flags, len(report.came), *report.came, *report.left)
+        reply = await self._scripts.run("report_presence", [*names, *_room_keys(show_id)], args)
+        counts, people, is_unswept = reply
+        return PresenceAnswer(bool(counts), people, bool(is_unswept))
 
     # --- What hosts do -----------------------------------------------------------------------
 

@@ -63,9 +63,9 @@ class Stock:
         until the same claim is sent again. Any other refusal is final for this attempt and all
         before it, until REFUSALS_KEPT_MAX others were remembered.
         """
-        numbers = {pool: i for i, pool in enumerate(dict.fromkeys(c.pool for c in claims), 1)}
-        fields = [keys.claim_field(claim.buyer, claim.claim_id) for claim in claims]
-        buyers, _, pools, quantities, price_versions, attempts = zip(*claims, strict=True)
+        buyers, ids, pools, quantities, price_versions, attempts = zip(*claims, strict=True)
+        numbers = {pool: i for i, pool in enumerate(dict.fromkeys(pools), 1)}
+        fields = [*map(keys.claim_field, buyers, ids)]
         terms = (quantities, price_versions, attempts if any(attempts) else ())
         columns = (fields, buyers, [numbers[p] for p in pools], *terms)
         args = (hub_id, epoch, packing.pack(list(numbers)), packing.pack(columns))
@@ -300,10 +300,16 @@ def _claim_answers(
         pool: tuple(flat[at : at + _LEVEL_FIELDS])
         for pool, at in zip(numbers, range(0, len(flat), _LEVEL_FIELDS), strict=False)
     }
-    answers = [
-        _claim_answer(claim, code, extra, epoch, levels.get(claim.pool, _UNKNOWN))
-        for claim, code, extra in zip(claims, codes, extras, strict=True)
-    ]
+    refusals: dict[tuple[int, int], ClaimAnswer] = {}  # equal ones are one object: a rush has many
+    answers = []
+    for claim, code, extra in zip(claims, codes, extras, strict=True):
+        answer = refusals.get((code, claim.pool))
+        if answer is None:
+            level = levels.get(claim.pool, _UNKNOWN)
+            answer = _claim_answer(claim, code, extra, epoch, level)
+            if answer.state is None:
+                refusals[code, claim.pool] = answer
+        answers.append(answer)
     pools = {
         pool: PoolLevel(version, available, epoch)
         for pool, (available, version, _, _) in levels.items()

@@ -24,11 +24,14 @@ _SHARED: Final[Sequence[Processor]] = (
 )
 
 
-def configure(level: str, json: bool, stream: TextIO | None = None) -> None:
+def configure(level: str, json: bool, stream: TextIO | None = None, *, process: int = 0) -> None:
     """Set up logging for this process; call once, in the composition root.
 
-    `level`: debug, info, warning or error. `json`: one object a line, else text.
+    `level`: debug, info, warning or error. `json`: one object a line, else text. `process`: which
+    of several, said in each line; 0: the only one.
     """
+    if process:
+        structlog.contextvars.bind_contextvars(process=process)
     output = sys.stderr if stream is None else stream
     number = logging.getLevelNamesMapping()[level.upper()]
     rendering = _rendering(json)

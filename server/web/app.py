@@ -7,9 +7,10 @@ Nothing here decides anything. server/web/serve.py serves the result.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -72,6 +73,7 @@ HUB_STOP_SECONDS: Final = 1.0  # for likes and lines that are on their way to Re
 CLOSE_SECONDS: Final = 0.3  # for one pool of connections to close
 FEED_SILENT_SECONDS: Final = 6.0  # a room that heard nothing for so long is not served well
 PACES_SWEEP_SECONDS: Final = 60.0
+QUANTILES: Final = (0.5, 0.99)
 SHARED_SECONDS: Final = 1.0  # anybody may ask for the front page and /readyz, as often as they like
 
 
@@ -112,9 +114,11 @@ class Desks:
 
 @dataclass(frozen=True, slots=True)
 class WebProcess:
-    """A running web process: the ASGI app, who may come in, and how to stop well."""
+    """A running web process: the ASGI apps of its two listeners, who may come in, and how to stop
+    well."""
 
     app: Starlette
+    internal: Starlette
     usher: Usher
     admission: Admission
     hub: Hub
@@ -138,9 +142,12 @@ class WebProcess:
 
 
 @asynccontextmanager
-async def web_process(settings: Settings) -> AsyncIterator[WebProcess]:
+async def web_process(
+    settings: Settings, *, has_internal: bool = False
+) -> AsyncIterator[WebProcess]:
     """Everything open and running inside the block, closed and stopped after it.
 
+    `has_internal`: there is an internal listener too, and what only it serves.
     Raises Misconfigured, StoreUnavailable or RecordsUnavailable when it cannot start. When one of
     its tasks fails for good, the block is cancelled and an ExceptionGroup tells why.
     """
@@ -159,7 +166,10 @@ async def web_process(settings: Settings) -> AsyncIterator[WebProcess]:
         audits = AuditDesk(lambda show_id: audit_in_child(settings, show_id))
         stack.push_async_callback(close_within, CLOSE_SECONDS, audits.aclose)
         watch = make_watch(settings, stores, desks, hub, admission)
-        app = make_app(settings, stores, watch, payments, audits)
+        health = make_health(settings, stores, hub, admission)
+        told = health.public_routes(has_internal=has_internal)
+        app = make_app(settings, stores, watch, payments, audits, told)
+        internal = Starlette(routes=health.internal_routes())
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(desks.holds.run()),
@@ -168,7 +178,7 @@ async def web_process(settings: Settings) -> AsyncIterator[WebProcess]:
                 tasks.create_task(sweep_paces(desks.commands)),
             ]
             try:
-                yield WebProcess(app, watch.usher, admission, hub, desks.claims)
+                yield WebProcess(app, internal, watch.usher, admission, hub, desks.claims)
             finally:
                 for task in background:
                     task.cancel()
@@ -270,13 +280,21 @@ def make_watch(
     """The way in for viewers."""
     known = KnownShows(lambda shows: front.known_shows(stores.pool, shows, limits.SHOW_KEPT_DAYS))
     origins = settings.allowed_origins
-    return Watch(hub, admission, origins, desks.prepare, desks.is_prepared, known)
+    return Watch(
+        *(hub, admission, origins, desks.prepare, desks.is_prepared, known),
+        deflates=settings.compression,
+    )
 
 
 def make_app(
-    settings: Settings, stores: Stores, watch: Watch, payments: PaymentsApi, audits: AuditDesk
+    settings: Settings,
+    stores: Stores,
+    watch: Watch,
+    payments: PaymentsApi,
+    audits: AuditDesk,
+    health: Sequence[BaseRoute],
 ) -> Starlette:
-    """All routes."""
+    """All routes of the public port."""
     viewers = viewer_api.endpoints(demo=settings.demo)
     endpoints = (
         *(*host_api.ENDPOINTS, *audits.endpoints()),
@@ -288,7 +306,7 @@ def make_app(
         *(endpoint.route() for endpoint in endpoints),
         openapi_route(endpoints),
         payments.route(),
-        *make_health(settings, stores, watch.hub, watch.admission).routes(),
+        *health,
         *Pages(Shared(lambda: front.live_shows(stores.pool, LISTED_MAX), SHARED_SECONDS)).routes(),
     ]
     app = Starlette(
@@ -337,7 +355,12 @@ def make_health(settings: Settings, stores: Stores, hub: Hub, admission: Admissi
 def watch_gauges(hub: Hub, desks: Desks) -> None:
     """Gauges that are read when somebody scrapes."""
     metrics.watch_gauge(metrics.viewers, lambda: hub.viewers)
+    metrics.watch_gauge(metrics.viewers_behind, lambda: hub.behind)
+    for share in QUANTILES:
+        gauge = metrics.staleness_recent.labels(share)
+        metrics.watch_gauge(gauge, partial(hub.recent_staleness, share))
     metrics.watch_gauge(metrics.rooms, lambda: len(hub.rooms))
+    metrics.watch_gauge(metrics.tasks, lambda: len(asyncio.all_tasks(hub.loop)))
     metrics.watch_gauge(metrics.claims_waiting, lambda: desks.claims.waiting)
     metrics.watch_gauge(metrics.holds_open, lambda: desks.holds.open)
 

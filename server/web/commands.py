@@ -124,14 +124,14 @@ class Commands:
 
     def dispatch(self, viewer: Viewer, command: Command, /) -> None:
         """Do `command`; whatever happens, a command with a ref is answered once."""
-        kind = type(command)
-        metrics.commands.add(_NAMES[kind])
+        name, handler = _NAMED[type(command)]
+        metrics.commands.add(name)
         try:
-            COMMANDS[kind](self, viewer, command)
+            handler(self, viewer, command)
         except Refused as refused:
             self._refuse(viewer, command.ref, refused)
         except Exception:
-            log.exception("command_failed", command=_NAMES[kind])
+            log.exception("command_failed", command=name)
             viewer.refuse(command.ref, "internal")
 
     def _refuse(self, viewer: Viewer, ref: int | None, refused: Refused) -> None:
@@ -141,8 +141,9 @@ class Commands:
 
     def pace_of(self, viewer: Viewer, user: str) -> Pace:
         """The pace of a signed-in viewer's user in this room."""
-        budget = budget_of(viewer)
-        if budget.pace is None:
+        budget: Budget | None = viewer.budget
+        if budget is None or budget.pace is None:
+            budget = budget_of(viewer)
             budget.pace = self._paces.setdefault((viewer.room.show_id, user), Pace())
         return budget.pace
 
@@ -264,7 +265,9 @@ COMMANDS: Final[Mapping[type[Any], Callable[[Commands, Viewer, Any], None]]] = {
     OrderStatus: on_order_status,
     Time: on_time,
 }
-_NAMES: Final = {kind: str(kind.__struct_config__.tag) for kind in COMMANDS}
+_NAMED: Final = {
+    kind: (str(kind.__struct_config__.tag), handler) for kind, handler in COMMANDS.items()
+}
 
 
 def _hold_of(claim: Claim, proof: Proof) -> ClaimState:

@@ -249,7 +249,10 @@ class DoorHttpProtocol(HttpToolsProtocol):
 
     def _owes_an_answer(self) -> bool:
         """To an earlier request on this connection. An answer that the client has not taken yet
-        counts: the viewer would be given a transport that is full and has said so already."""
+        counts: the viewer would be given a transport that is full and has said so already. (What
+        waits there before any answer are tickets of TLS 1.3, which leave with it.)"""
+        if self.cycle is None:
+            return False
         return self._is_answering() or self.transport.get_write_buffer_size() > 0
 
     def _leave(self) -> None:

@@ -31,19 +31,22 @@ _READ: Final = frozenset(
         b"sec-websocket-key",
         b"sec-websocket-version",
         b"sec-websocket-protocol",
+        b"sec-websocket-extensions",
     }
 )
 _BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Handshake(NamedTuple):
-    """What a client asks for. `accept`: the value that shows that we understood (section 4.2.2)."""
+    """What a client asks for. `accept`: the value that shows that we understood (section 4.2.2);
+    `extensions`: what it offers, unread."""
 
     show_id: str
     resume: str | None
     host: str
     origin: str | None
     subprotocols: list[str]
+    extensions: str
     accept: str
 
 
@@ -69,6 +72,7 @@ def read_usual(target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Handsha
         host=found.get(b"host", ""),
         origin=found.get(b"origin"),
         subprotocols=offered,
+        extensions=found.get(b"sec-websocket-extensions", ""),
         accept=accept,
     )
 
@@ -99,10 +103,12 @@ def _accept(key: str) -> str:
     return accept_key(key) if len(raw) == _KEY_BYTES else ""
 
 
-def response(handshake: Handshake, subprotocol: str | None) -> bytes:
-    """The whole answer 101 to `handshake`; `subprotocol`: one of those offered, if any was."""
+def response(handshake: Handshake, subprotocol: str | None, extension: str | None = None) -> bytes:
+    """The whole answer 101 to `handshake`; `subprotocol`: one of those offered, if any was;
+    `extension`: the one agreed to, with its parameters."""
     spoken = f"sec-websocket-protocol: {subprotocol}\r\n" if subprotocol else ""
+    agreed = f"sec-websocket-extensions: {extension}\r\n" if extension else ""
     return (
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-        f"sec-websocket-accept: {handshake.accept}\r\n{spoken}\r\n"
+        f"sec-websocket-accept: {handshake.accept}\r\n{spoken}{agreed}\r\n"
     ).encode()

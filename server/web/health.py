@@ -3,6 +3,9 @@
 `/livez` says that the event loop turns, and nothing else: a restart cures nothing that Redis or
 PostgreSQL has. `/readyz` asks both and says which parts fail; a load balancer sends viewers
 elsewhere meanwhile. `/metrics` is for the metrics token, or for this machine when there is none.
+
+An internal listener has the same three for whoever reaches it. Then `/metrics` is only there: on a
+port that several processes share, nobody knows whose numbers he gets.
 """
 
 import asyncio
@@ -41,12 +44,15 @@ class Health:
     probes: Mapping[str, Probe]
     metrics_token: str = ""
 
-    def routes(self) -> list[Route]:
-        return [
-            Route("/livez", self.livez, methods=["GET"]),
-            Route("/readyz", self.readyz, methods=["GET"]),
-            Route("/metrics", self.metrics, methods=["GET"]),
-        ]
+    def public_routes(self, *, has_internal: bool) -> list[Route]:
+        routes = self._routes()
+        return routes if has_internal else [*routes, _get("/metrics", self.metrics)]
+
+    def internal_routes(self) -> list[Route]:
+        return [*self._routes(), _get("/metrics", self.internal_metrics)]
+
+    def _routes(self) -> list[Route]:
+        return [_get("/livez", self.livez), _get("/readyz", self.readyz)]
 
     async def livez(self, request: Request) -> Response:
         return PlainTextResponse("ok\n", headers=_NO_STORE)
@@ -62,17 +68,30 @@ class Health:
         return JSONResponse({"ready": ready, "parts": told}, 200 if ready else 503, _NO_STORE)
 
     async def metrics(self, request: Request) -> Response:
-        if not self._may_scrape(request):
-            return PlainTextResponse("not found\n", 404)
-        return Response(metrics.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
+        has_token = self._has_token(request)
+        return _exposition(has_token if self.metrics_token else _is_from_here(request))
 
-    def _may_scrape(self, request: Request) -> bool:
-        if self.metrics_token:
-            given = request.headers.get("authorization", "")
-            wanted = f"Bearer {self.metrics_token}"
-            return hmac.compare_digest(given.encode(), wanted.encode())
-        peer = request.client.host if request.client else ""
-        return is_address(peer) and ipaddress.ip_address(peer).is_loopback
+    async def internal_metrics(self, request: Request) -> Response:
+        return _exposition(not self.metrics_token or self._has_token(request))
+
+    def _has_token(self, request: Request) -> bool:
+        given = request.headers.get("authorization", "")
+        return hmac.compare_digest(given.encode(), f"Bearer {self.metrics_token}".encode())
+
+
+def _get(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+    return Route(path, endpoint, methods=["GET"])
+
+
+def _is_from_here(request: Request) -> bool:
+    peer = request.client.host if request.client else ""
+    return is_address(peer) and ipaddress.ip_address(peer).is_loopback
+
+
+def _exposition(allowed: bool) -> Response:
+    if not allowed:
+        return PlainTextResponse("not found\n", 404)
+    return Response(metrics.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
 
 
 async def _fault(probe: Probe) -> str:

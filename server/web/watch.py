@@ -23,7 +23,8 @@ from server.hub.hub import Hub
 from server.hub.room import Room
 from server.hub.viewer import Viewer
 from server.limits import SHOW_ID_PATTERN
-from server.protocol.codec import CODECS, Codec
+from server.protocol import deflate
+from server.protocol.codec import CODECS, DEFLATING, Codec
 from server.telemetry import metrics
 from server.web.admission import Admission, origin_allowed
 from server.web.asgi_viewer import serve_over_asgi
@@ -47,7 +48,8 @@ Resume = tuple[int, int]  # event epoch, seq
 class Watch:
     """The endpoint with what it needs. `prepare` makes a room ready for its first viewer.
 
-    `told` bounds how often the log says which origin was refused.
+    `deflates`: viewers who offer permessage-deflate get it. `told` bounds how often the log says
+    which origin was refused.
     """
 
     hub: Hub
@@ -56,6 +58,7 @@ class Watch:
     prepare: Callable[[Room], Awaitable[None]]
     is_prepared: Callable[[Room], bool]
     known: KnownShows
+    deflates: bool = False
     told: TokenBucket = field(default_factory=lambda: TokenBucket(_TOLD_RULE, 0.0))
 
     def usher(
@@ -76,8 +79,10 @@ class Watch:
             codec, resume = choose_codec(asked.subprotocols), parse_resume(asked.resume)
         except Refused:
             return None
+        codec = self._with_extensions(codec, asked.extensions)
         viewer = Viewer(room, codec, address=address, resume=resume)
-        return viewer, response(asked, codec.subprotocol if asked.subprotocols else None)
+        spoken = codec.subprotocol if asked.subprotocols else None
+        return viewer, response(asked, spoken, deflate.ANSWER if codec.deflates else None)
 
     async def enter(self, websocket: WebSocket) -> None:
         """One handshake from here to the hand-over."""
@@ -88,7 +93,7 @@ class Watch:
             await self._deny(websocket, refused)
             return
         try:
-            await websocket.accept(subprotocol=_spoken(websocket, codec))
+            await websocket.accept(_spoken(websocket, codec), _agreed(codec))
         except WebSocketDisconnect:
             metrics.handshakes.add("client_gone")
             return
@@ -102,8 +107,15 @@ class Watch:
 
     def _read_request(self, websocket: WebSocket) -> tuple[Codec, Resume | None]:
         self._require_origin(websocket.headers)
-        resume = websocket.query_params.get("resume")
-        return choose_codec(websocket.scope["subprotocols"]), parse_resume(resume)
+        codec = choose_codec(websocket.scope["subprotocols"])
+        if HAND_OVER in websocket.scope["extensions"]:  # else the frames are the ASGI server's
+            offers = ", ".join(websocket.headers.getlist("sec-websocket-extensions"))
+            codec = self._with_extensions(codec, offers)
+        return codec, parse_resume(websocket.query_params.get("resume"))
+
+    def _with_extensions(self, codec: Codec, offers: str) -> Codec:
+        """`codec`, or its twin that deflates when that is offered (as a header has it)."""
+        return DEFLATING[codec] if self.deflates and deflate.is_acceptable(offers) else codec
 
     def _require_origin(self, headers: Headers) -> None:
         """Raises Refused(origin_refused). Operators who forgot one find it in the log."""
@@ -180,3 +192,8 @@ def parse_resume(text: str | None) -> Resume | None:
 def _spoken(websocket: WebSocket, codec: Codec) -> str | None:
     """The subprotocol to name in the answer: only one that was offered."""
     return codec.subprotocol if websocket.scope["subprotocols"] else None
+
+
+def _agreed(codec: Codec) -> list[tuple[bytes, bytes]]:
+    """The headers in the answer that say which extension was agreed to."""
+    return [(b"sec-websocket-extensions", deflate.ANSWER.encode())] if codec.deflates else []

@@ -1,8 +1,8 @@
 """The production listener as an echo server, as the Autobahn fuzzing client wants its testee.
 
 Door, `Viewer`, `Inbox` and the writing past the transport are the ones that serve a show; only what
-a message means is another thing: it comes back. There is no welcome, both opcodes are spoken on
-one connection, and the bounds are as wide as the cases need.
+a message means is another thing: it comes back, compressed where that was agreed to. There is no
+welcome, both opcodes are spoken on one connection, and the bounds are as wide as the cases need.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import pytest
 from server import limits
 from server.hub.room import Room
 from server.hub.viewer import Viewer
-from server.protocol import frames
+from server.protocol import deflate, frames
 from server.protocol.codec import Codec
 from server.protocol.messages import Command
 from server.web.handshake import read_usual, response
@@ -42,6 +42,7 @@ def _echoing(opcode: int) -> Codec:
 
 
 CODECS: Final = {opcode: _echoing(opcode) for opcode in (frames.TEXT, frames.BINARY)}
+DEFLATING: Final = {opcode: codec.deflating() for opcode, codec in CODECS.items()}
 
 
 class EchoRoom(Room):
@@ -55,14 +56,15 @@ class EchoRoom(Room):
 class EchoViewer(Viewer):
     """Speaks the opcode it was spoken to in; leaves its place at the door when it is gone."""
 
-    __slots__ = ("stage",)
+    __slots__ = ("_codecs", "stage")
 
-    def __init__(self, stage: "EchoStage", address: str) -> None:
-        super().__init__(stage.room, CODECS[frames.TEXT], address=address)
+    def __init__(self, stage: "EchoStage", address: str, *, deflates: bool) -> None:
+        self._codecs = DEFLATING if deflates else CODECS
+        super().__init__(stage.room, self._codecs[frames.TEXT], address=address)
         self.stage = stage
 
     def _take(self, opcode: int, payload: bytes) -> None:
-        self.codec = CODECS.get(opcode, self.codec)
+        self.codec = self._codecs.get(opcode, self.codec)
         super()._take(opcode, payload)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -71,7 +73,7 @@ class EchoViewer(Viewer):
 
 
 def _say_again(viewer: Viewer, command: Command) -> None:
-    viewer.send(command)
+    viewer.send_frame(viewer.codec.shared_frame(command))
 
 
 class EchoStage(DoorStage):
@@ -93,7 +95,11 @@ class EchoStage(DoorStage):
         self, target: bytes, headers: list[tuple[bytes, bytes]], address: str
     ) -> tuple[EchoViewer, bytes] | None:
         asked = read_usual(target, headers)
-        return (EchoViewer(self, address), response(asked, None)) if asked else None
+        if asked is None:
+            return None
+        deflates = deflate.is_acceptable(asked.extensions)
+        viewer = EchoViewer(self, address, deflates=deflates)
+        return viewer, response(asked, None, deflate.ANSWER if deflates else None)
 
 
 def widen(patch: pytest.MonkeyPatch) -> None:

@@ -11,17 +11,24 @@ from typing import NamedTuple
 
 import pytest
 
+from server import limits
+from server.config import Settings
 from server.hub.direct import NO_SOCKET
+from server.web.listeners import INTERNAL, PUBLIC
+from server.web.processes import open_slots
+from tests.door_stage import DoorStage, door_stage, handshake, read_all, read_until
 from tests.hub_world import FakeTransport, Screen, from_client
 from tests.unit.test_viewer_sockets import LOOPS, Served, serving, split_whole
 
 BUFFERED_MAX = 64 * 1024
 PAD = "x" * 20_000
+FILES = ("tls_cert", "tls_key")
 
 
 class Contexts(NamedTuple):
     server: ssl.SSLContext
     client: ssl.SSLContext
+    settings: dict[str, str]  # for a server with the same certificate
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +41,8 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> Contexts:
     make_certificate(openssl, folder)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return Contexts(server, ssl.create_default_context(cafile=str(folder / "cert.pem")))
+    files = {name: str(folder / f"{name.removeprefix('tls_')}.pem") for name in FILES}
+    return Contexts(server, ssl.create_default_context(cafile=files["tls_cert"]), files)
 
 
 def make_certificate(openssl: str, folder: Path) -> None:
@@ -132,3 +140,62 @@ async def test_slow_reader_when_it_reads_again_over_tls_then_one_catch_up_and_no
     assert client.screen.seq == served.room.seq == 500
     assert viewer.is_open
     client.writer.transport.abort()
+
+
+# --- The listener -------------------------------------------------------------------------------
+
+
+def secured(stage: DoorStage, contexts: Contexts) -> ssl.SSLSocket:
+    return contexts.client.wrap_socket(stage.connect(), server_hostname="127.0.0.1")
+
+
+def test_listener_when_it_has_a_certificate_then_pages_and_viewers_come_over_tls(
+    contexts: Contexts,
+) -> None:
+    with door_stage(**contexts.settings) as stage:
+        with secured(stage, contexts) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert read_until(client, b"127.0.0.1:0").startswith(b"HTTP/1.1 200 ")
+        with secured(stage, contexts) as client:
+            client.sendall(handshake("/ws/usual") + b"early")
+            assert read_until(client, b"HELLO:early").startswith(b"HTTP/1.1 101 ")
+
+
+def test_listener_when_a_peer_does_not_finish_the_tls_handshake_then_it_is_closed(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TLS_HANDSHAKE_SECONDS", 0.2)
+    with door_stage(**contexts.settings) as stage:
+        for first in (b"", b"\x16\x03\x01\x02\x00\x01"):  # of a ClientHello
+            with stage.connect() as client:
+                client.sendall(first)
+                assert read_all(client) == b""
+        with secured(stage, contexts) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert read_until(client, b"127.0.0.1:0")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
+def test_listener_when_a_peer_speaks_an_old_tls_then_it_is_refused(contexts: Contexts) -> None:
+    old = ssl.create_default_context(cafile=contexts.settings["tls_cert"])
+    old.set_ciphers("DEFAULT@SECLEVEL=0")
+    old.minimum_version = ssl.TLSVersion.TLSv1
+    old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with door_stage(**contexts.settings) as stage:
+        client = stage.connect()
+        with pytest.raises(ssl.SSLError, match=r"EOF|PROTOCOL_VERSION"):
+            old.wrap_socket(client, server_hostname="127.0.0.1")
+
+
+async def test_caller_when_no_process_serves_then_he_hears_over_tls_when_to_come_again(
+    contexts: Contexts, tmp_path: Path
+) -> None:
+    settings = Settings(port=0, **contexts.settings)
+    (slot,) = open_slots(settings, 1, tmp_path)
+    with slot.sockets[PUBLIC], slot.sockets[INTERNAL]:
+        async with slot.standing_in():
+            where = slot.sockets[PUBLIC].getsockname()
+            reader, writer = await asyncio.open_connection(*where, ssl=contexts.client)
+            writer.write(b"GET / HTTP/1.1\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+            writer.close()

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from server.embedded import place
-from server.embedded.child import until
+from server.supervision.child import until
 from server.web import auth
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
@@ -160,17 +160,21 @@ async def test_up_when_parts_are_killed_then_restarted_and_when_itself_then_all_
     first = await Up.start(data, "--port", "0", "--processes", "2")
     ready = await first.ready()
     await orders_marker(ready["database_url"], write=True)
-    victims = ["web-1", "worker", "valkey", "postgres"]
+    victims = ["web", "worker", "valkey", "postgres"]
     for name in victims:
         os.kill(ready["parts"][name], signal.SIGKILL)
     assert await until(
         lambda: all("restarted" in first.states(name) for name in victims), READY_SECONDS
     )
     assert (await get(ready["http"] + "/livez"))[0] == 200
-    children = {str(p.pid): p.pid for p in psutil.Process(first.process.pid).children()}
-    assert len(children) == 5
+    children = psutil.Process(first.process.pid).children()
+    assert len(children) == len(victims)
+    (web,) = (child for child in children if "web" in child.cmdline())
+    serving = web.children()
+    assert len(serving) == 2
+    pids = {str(process.pid): process.pid for process in (*children, *serving)}
     await first.end(signal.SIGKILL)
-    assert await until(lambda: gone(children), STOP_SECONDS)
+    assert await until(lambda: gone(pids), STOP_SECONDS)
 
     second = await Up.start(data, "--port", "0")
     again = await second.ready()

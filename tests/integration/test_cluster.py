@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from server.domain.presence import PresenceReport
+from server.embedded.supervisor import answers_redis
 from server.errors import Misconfigured, Unfit
 from server.protocol.facts import HeartbeatFact, Resync
 from server.protocol.messages import ChatLine
@@ -80,6 +82,15 @@ async def test_cluster_when_many_shows_run_then_each_is_on_its_own_server(
         assert counted == [(0, 1)] * len(SPREAD)
     vitals = await read_all_vitals(shop.scripts, dict.fromkeys(SPREAD, (1,)))
     assert [(v.epoch, v.same_run, v.seqs) for v in vitals.values()] == [(1, True, {1: 1})] * 6
+
+
+async def test_up_when_it_is_given_a_cluster_then_it_knows_whether_that_answers(
+    cluster: ValkeyCluster,
+) -> None:
+    assert await answers_redis(cluster.url)
+    assert not await answers_redis("redis+cluster://127.0.0.1:1")
+    with pytest.raises(Misconfigured, match="REDIS_URL"):
+        await answers_redis("redis+cluster://")
 
 
 async def test_cluster_when_servers_forgot_the_scripts_then_they_are_loaded_again(
@@ -188,7 +199,8 @@ async def test_bus_when_a_replica_takes_over_in_peace_then_it_is_heard_there(
     async with hearing(shop, show_id) as (_, told):
         await (await cluster.replica_of(old)).ask("CLUSTER", "FAILOVER")
         await cluster.served_by_another(show_id, old)
-        await shop.room.report_presence(show_id, HUB, 1, 60_000)  # as hubs do every two seconds
+        report = PresenceReport(number=1, after=0, came=(), left=(), anonymous=1)
+        await shop.room.report_presence(show_id, HUB, report, 60_000)  # as hubs do
         await until(lambda: (show_id, Resync("subscribed")) in told, "resync", RESYNC_SECONDS)
         assert await Evidence(shop.scripts).count_hubs(show_id) == (0, 1)
     await cluster.healthy()

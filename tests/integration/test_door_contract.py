@@ -72,6 +72,11 @@ def test_server_when_it_is_subclassed_then_the_hooks_exist() -> None:
     assert server.should_exit is False
     assert server.force_exit is False
     assert isinstance(server.server_state, ServerState)
+    made = inspect.signature(HttpToolsProtocol)
+    assert list(made.parameters) == ["config", "server_state", "app_state", "_loop"]
+    startup = inspect.getsource(Server.startup)  # ours does the same, with a deadline for TLS
+    for step in ("create_server", "self.servers", "self.started = True"):
+        assert step in startup
 
 
 def test_websockets_when_a_request_is_made_from_parts_then_these_are_its_fields() -> None:

@@ -13,12 +13,13 @@ import psutil
 import pytest
 import redis.asyncio
 
-from server.embedded import binaries, child, place, remains
+from server.embedded import binaries, place, remains
 from server.embedded.binaries import Binary
-from server.embedded.child import Child, until
 from server.embedded.postgres import PostgresServer, answers_select
 from server.embedded.valkey import DURABLE, ValkeyServer, answers_ping
 from server.errors import Misconfigured
+from server.supervision import child
+from server.supervision.child import Child, until
 
 SYSTEM_POSTGRES = [
     found
@@ -172,7 +173,7 @@ async def test_pid_file_when_its_number_belongs_to_another_program_then_that_one
 @pytest.mark.skipif(sys.platform != "linux", reason="the tie to the parent is Linux's")
 async def test_child_when_its_parent_is_killed_then_it_dies() -> None:
     script = (
-        "import time; from server.embedded.child import Child;"
+        "import time; from server.supervision.child import Child;"
         "print(Child.spawn('c', ['sleep', '60']).pid, flush=True); time.sleep(60)"
     )
     parent = await asyncio.create_subprocess_exec(

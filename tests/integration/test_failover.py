@@ -15,6 +15,7 @@ import pytest
 
 from server import clock
 from server.embedded.binaries import Binary
+from server.embedded.supervisor import answers_redis
 from server.hub.hub import Hub
 from server.protocol import messages as m
 from server.protocol.facts import Fact, Resync
@@ -217,6 +218,7 @@ async def test_claims_when_the_shows_primary_dies_then_all_get_true_answers(
 async def test_claims_when_sentinels_promote_the_replica_then_all_get_true_answers(
     pair: WatchedPair, database_url: str, tmp_path: Path
 ) -> None:
+    assert await answers_redis(pair.url)  # as `livesale up` asks
     async with open_market(pair.url, database_url, tmp_path) as market:
 
         async def kill() -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from server.domain.claim import KIND_CLAIM
+from server.domain.presence import PresenceReport
 from server.errors import Misconfigured, StoreUnavailable
 from server.protocol.messages import ChatLine
 from server.store import keys, scripts
@@ -107,7 +108,8 @@ async def chat(shop: Shop) -> object:
 
 
 async def report(shop: Shop) -> object:
-    return await shop.room.report_presence(SHOW, HUB, 5, 60_000)
+    told = PresenceReport(number=1, after=0, came=("u",), left=(), anonymous=4)
+    return await shop.room.report_presence(SHOW, HUB, told, 60_000)
 
 
 async def mute(shop: Shop) -> object:
@@ -135,7 +137,7 @@ KEYS_OF: list[tuple[Operation, tuple[Callable[[str], str], ...]]] = [
     (say, (keys.applied, *ROOM)),
     (like, (keys.like_batches, *ROOM)),
     (chat, (keys.chat,)),
-    (report, (keys.presence, keys.like_batches, *ROOM)),
+    (report, (keys.presence, keys.people, keys.like_batches, *ROOM)),
     (mute, (keys.policy, *ROOM)),
 ]
 PLANTED = [(operation, key) for operation, of_it in KEYS_OF for key in of_it]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from server import limits
+from server.domain.presence import PresenceReport
 from server.embedded.valkey import ValkeyServer
 from server.errors import StoreUnavailable
 from server.protocol.facts import (
@@ -151,7 +152,7 @@ async def test_apply_show_when_phase_and_pin_change_then_events_and_values(shop:
     assert snapshot.state["show"]["phase"] == "paused"
 
 
-# --- Likes, presence, chat, policy -------------------------------------------------------------
+# --- Likes, chat, policy -----------------------------------------------------------------------
 
 
 async def test_add_likes_when_a_batch_is_repeated_then_it_counts_once(shop: Shop) -> None:
@@ -159,33 +160,6 @@ async def test_add_likes_when_a_batch_is_repeated_then_it_counts_once(shop: Shop
     totals = [await add(SHOW, *batch) for batch in (("h1", 1, 5), ("h1", 1, 5), ("h2", 1, 2))]
     totals += [await add(SHOW, *batch) for batch in (("h1", 3, 1), ("h1", 2, 9))]
     assert totals == [5, 5, 7, 8, 8]
-
-
-async def test_report_presence_when_hubs_report_then_the_sum_of_those_alive(shop: Shop) -> None:
-    report = shop.room.report_presence
-    assert await report(SHOW, "h1", 10, 60_000) == 10
-    assert await report(SHOW, "h2", 5, 60_000) == 15
-    assert await report(SHOW, "h1", 7, 60_000) == 12
-    assert await report(SHOW, "h2", 5, 0) == 12
-    assert await report(SHOW, "h1", 7, 60_000) == 7
-
-
-async def test_report_presence_when_a_hub_is_long_gone_then_it_is_forgotten(shop: Shop) -> None:
-    await shop.room.add_likes(SHOW, "gone", 4, 1)
-    await shop.clients.commands.hset(keys.presence(SHOW), "gone", "9:1000")
-    assert await shop.room.report_presence(SHOW, "h1", 1, 60_000) == 1
-    assert not await shop.clients.commands.hexists(keys.presence(SHOW), "gone")
-    assert not await shop.clients.commands.hexists(keys.like_batches(SHOW), "gone")
-
-
-async def test_report_presence_when_nothing_changed_then_nothing_is_published(
-    shop: Shop,
-) -> None:
-    await shop.room.report_presence(SHOW, "h1", 3, 60_000)
-    async with listening(shop) as ear:
-        await shop.room.report_presence(SHOW, "h1", 3, 60_000)
-        await shop.room.heartbeat(SHOW, HUB, 1)
-        assert await ear.until(HeartbeatFact) == [HeartbeatFact(HUB, 1)]
 
 
 async def test_publish_chat_when_there_is_much_then_the_newest_lines_are_kept(
@@ -322,7 +296,8 @@ async def everything_happens(shop: Shop) -> None:
     now_ms = await shop.now_ms()
     await shop.stock.apply_sale(SHOW, sale_projection(now_ms, revision=2, price_version=2))
     await shop.room.add_likes(SHOW, HUB, 1, 5)
-    await shop.room.report_presence(SHOW, HUB, 5, 60_000)
+    told = PresenceReport(number=1, after=0, came=("ann",), left=(), anonymous=4)
+    await shop.room.report_presence(SHOW, HUB, told, 60_000)
     await shop.room.write_policy(SHOW, PolicyChange(slow_mode_s=5))
     await shop.stock.apply_show(SHOW, show_projection(revision=2, phase="paused"))
     await shop.stock.take(SHOW, 1, claim_id(51), None, close=True)

@@ -205,11 +205,19 @@ async def test_ready_when_a_part_fails_or_hangs_then_503_names_it(
         raise StoreUnavailable("planted")
 
     health = Health({"good": works, "bad": fails, "stuck": asyncio.Event().wait})
-    async with plain_uvicorn(Starlette(routes=health.routes())) as url:
+    async with plain_uvicorn(Starlette(routes=health.internal_routes())) as url:
         status, body = await call("GET", f"{url}/readyz")
         assert status == 503
         assert body["parts"] == {"good": "ok", "bad": "failed", "stuck": "failed"}
         assert "planted" not in json.dumps(body)
+
+
+async def test_internal_metrics_when_there_is_a_token_then_only_with_it() -> None:
+    from starlette.applications import Starlette
+
+    async with plain_uvicorn(Starlette(routes=Health({}, "token").internal_routes())) as url:
+        assert (await call("GET", f"{url}/metrics"))[0] == 404
+        assert (await call("GET", f"{url}/metrics", "token"))[0] == 200
 
 
 async def test_metrics_when_there_is_no_token_then_only_for_this_machine(web: WebStage) -> None:
@@ -312,7 +320,7 @@ async def test_app_when_another_server_runs_it_then_viewers_are_served_all_the_s
 ) -> None:
     settings = Settings(
         redis_url=redis_url, database_url=database_url, secret=SECRET, viewers_max=2, tick_ms=20,
-        demo=True, durability="none",
+        demo=True, durability="none", compression=True,
     )  # fmt: skip
     async with web_process(settings) as process, plain_uvicorn(process.app) as url:
         web = WebStage(url, process, None, asyncio.get_running_loop())  # type: ignore[arg-type]
@@ -323,7 +331,8 @@ async def test_app_when_another_server_runs_it_then_viewers_are_served_all_the_s
         reply = await client.ask(lambda ref: m.Chat(ref=ref, text="你好"))
         assert isinstance(reply, m.Accepted)
         await until(lambda: bool(client.chat), "line")
-        async with connect(f"{url.replace('http', 'ws')}/ws/{show}", compression=None) as text:
+        async with connect(f"{url.replace('http', 'ws')}/ws/{show}") as text:
+            assert text.protocol.extensions  # compression is that server's own affair
             assert json.loads(await text.recv())["t"] == "welcome"
             await text.send('{"t":"time","ref":1}')
             assert '"accepted"' in str(await text.recv())

@@ -1,6 +1,7 @@
 """Any split of any frames into segments gives the same messages, as websockets itself sees them."""
 
 import logging
+import zlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from websockets.protocol import Protocol, Side
 
 from server import limits
 from server.protocol import frames
+from server.protocol.deflate import inflater
 from server.protocol.frames import BrokenFrames, Inbox, client_frame, quick_frame
 
 Message = tuple[int, bytes]
@@ -51,7 +53,24 @@ def segments(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in zip(starts, ends, strict=False) if end > start]
 
 
-def read_like_a_viewer(parts: list[bytes]) -> tuple[list[Message], int]:
+@st.composite
+def compressed(draw: st.DrawFn) -> bytes:
+    """A compressed message, whole or in two frames with a ping between."""
+    deflate = zlib.compressobj(wbits=-draw(st.integers(9, 15)))
+    data = deflate.compress(draw(payloads)) + deflate.flush(zlib.Z_SYNC_FLUSH)
+    data = data[:-4]
+    cut = draw(st.one_of(st.none(), st.integers(0, len(data))))
+    opcode = draw(st.sampled_from([frames.TEXT, frames.BINARY])) | frames.RSV1
+    if cut is None:
+        return client_frame(opcode, data, draw(keys))
+    start = client_frame(opcode, data[:cut], draw(keys), fin=False)
+    return start + draw(control) + client_frame(0, data[cut:], draw(keys))
+
+
+mixed = st.lists(st.one_of(whole, control, fragmented(), compressed()), max_size=8).map(b"".join)
+
+
+def read_like_a_viewer(parts: list[bytes], *, inflates: bool = False) -> tuple[list[Message], int]:
     """(messages, close code or 0) by the two ways in, as server/hub/viewer.py switches them."""
     found: list[Message] = []
     inbox: Inbox | None = None
@@ -64,7 +83,7 @@ def read_like_a_viewer(parts: list[bytes]) -> tuple[list[Message], int]:
                     at = quick[2]
                 if at == len(data):
                     continue
-                inbox = Inbox()
+                inbox = Inbox(inflates=inflates)
             inbox.feed(data[at:])
             while (message := inbox.next()) is not None:
                 found.append(message)
@@ -77,8 +96,9 @@ def read_like_a_viewer(parts: list[bytes]) -> tuple[list[Message], int]:
     return found, 0
 
 
-def read_by_websockets(data: bytes) -> tuple[list[Message], int]:
+def read_by_websockets(data: bytes, *, inflates: bool = False) -> tuple[list[Message], int]:
     protocol = Protocol(Side.SERVER, max_size=limits.COMMAND_BYTES_MAX, logger=QUIET)
+    protocol.extensions = [inflater()] if inflates else []
     protocol.receive_data(data)
     found: list[Message] = []
     parts: list[bytes] = []
@@ -99,6 +119,14 @@ def read_by_websockets(data: bytes) -> tuple[list[Message], int]:
 @given(good, st.lists(st.integers(0, 2_000), max_size=12))
 def test_frames_when_split_anyhow_then_give_the_same_messages(data: bytes, cuts: list[int]) -> None:
     assert read_like_a_viewer(segments(data, cuts)) == read_by_websockets(data)
+
+
+@given(mixed, st.lists(st.integers(0, 2_000), max_size=12))
+def test_frames_when_some_are_compressed_and_split_anyhow_then_give_the_same_messages(
+    data: bytes, cuts: list[int]
+) -> None:
+    ours = read_like_a_viewer(segments(data, cuts), inflates=True)
+    assert ours == read_by_websockets(data, inflates=True)
 
 
 @given(good)

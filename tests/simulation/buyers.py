@@ -63,9 +63,8 @@ class BuyerViewer(Viewer):
         """Not past `send`."""
         return False
 
-    def send(self, *messages: object, is_answer: bool = True) -> None:
-        for message in messages:
-            self.connection.to_buyer(message)
+    def send(self, message: object, *, is_answer: bool = True) -> None:
+        self.connection.to_buyer(message)
 
 
 class Connection:

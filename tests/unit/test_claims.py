@@ -20,6 +20,7 @@ from server.hub.viewer import Viewer
 from server.protocol.messages import Accepted, ClaimState
 from server.store.types import ClaimAnswer, ClaimBatchAnswer, ClaimRequest, PoolLevel
 from tests.hub_fakes import FakeRoom, FakeViewer
+from tests.hub_world import FakeTransport
 
 RECEIPTS = Receipts(b"k" * 32)
 
@@ -131,6 +132,14 @@ class Desk:
 
     async def settled(self) -> None:
         await self.desk.settled()
+
+
+def names(frames: bytes) -> list[tuple[int, str]]:
+    """(ref, status or refusal) of server frames in msgpack."""
+    transport = FakeTransport()
+    transport.sent = frames
+    messages = transport.take_messages()
+    return [(x["ref"], x["name"] if "name" in x else x["claim"]["status"]) for x in messages]
 
 
 @pytest.fixture
@@ -269,7 +278,34 @@ async def test_price_when_it_changed_then_the_refusal_tells_the_new_one() -> Non
     desk.claim(viewer, 1, price_version=4)
     await desk.settled()
     assert viewer.refused == [(1, "price_changed")]
-    assert viewer.details == [{"price": 990, "price_version": 1}]
+    assert viewer.details == [{"retry_ms": 0, "price": 990, "price_version": 1}]
+
+
+async def test_answers_when_claims_of_one_batch_fare_differently_then_in_one_write_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Refusals too: each viewer gets its answers joined, in the order of its claims."""
+    writes: list[dict[FakeViewer, bytes]] = []
+    monkeypatch.setattr(FakeViewer, "is_writable", True)
+
+    def write_each(viewers: list[FakeViewer], frames: list[bytes]) -> None:
+        writes.append(dict(zip(viewers, frames, strict=True)))
+
+    monkeypatch.setattr(claims, "write_each", write_each)
+    desk = Desk()
+    desk.stock.gate.clear()
+    one, other = desk.viewer("u1"), desk.viewer("u2")
+    for ref in range(3):  # the first leaves at once
+        desk.claim(one, ref, n=10 + ref, price_version=1 + ref % 2)
+        await asyncio.sleep(0)
+    desk.claim(other, 0, n=20)
+    desk.stock.gate.set()
+    await desk.settled()
+    assert [{viewer.user: names(frame) for viewer, frame in sent.items()} for sent in writes] == [
+        {"u1": [(0, "held")]},
+        {"u1": [(1, "price_changed"), (2, "held")], "u2": [(0, "held")]},
+    ]
+    assert (one.answers, other.answers) == (3, 1)
 
 
 # --- Lost answers -----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Messages and bytes: the vectors, and what the codecs say of bad commands."""
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from server import limits
 from server.errors import ERRORS
 from server.protocol import frames
-from server.protocol.codec import CODECS, JSON, MSGPACK, Codec, Malformed
+from server.protocol.codec import CODECS, DEFLATING, JSON, MSGPACK, Codec, Malformed
 from server.protocol.messages import (
     COMMANDS,
     EVENTS,
@@ -75,6 +76,22 @@ def test_codecs_when_asked_by_subprotocol_then_default_is_text() -> None:
     assert CODECS[None] is JSON
     assert CODECS["livesale.v1.msgpack"] is MSGPACK
     assert (MSGPACK.opcode, JSON.opcode) == (frames.BINARY, frames.TEXT)
+
+
+@pytest.mark.parametrize("codec", [MSGPACK, JSON], ids=repr)
+def test_shared_frame_when_deflating_was_agreed_then_only_what_many_get_is_deflated(
+    codec: Codec,
+) -> None:
+    tick = {"t": "tick", "n": 1, "now": 2, "state": {"show": {"title": "晚八点" * 100}}}
+    twin = DEFLATING[codec]
+    assert (twin.opcode, twin.subprotocol) == (codec.opcode, codec.subprotocol)
+    plain = codec.frame(tick)
+    assert codec.shared_frame(tick) == twin.frame(tick) == plain
+    small = twin.shared_frame(tick)
+    assert small[0] == plain[0] | frames.RSV1
+    assert len(small) < len(plain) / 4
+    assert zlib.decompressobj(-15).decompress(small[2:] + b"\0\0\xff\xff") == codec.encode(tick)
+    assert twin.shared_frame({"t": "tick", "n": 1, "now": 2})[0] == plain[0]
 
 
 @pytest.mark.parametrize("codec", [MSGPACK, JSON], ids=repr)

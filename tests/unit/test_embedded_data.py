@@ -8,9 +8,9 @@ import pytest
 
 from server.embedded import place
 from server.embedded.binaries import Binary
-from server.embedded.child import Account
 from server.embedded.data import DataDirectory, Running
 from server.errors import Misconfigured
+from server.supervision.child import Account
 
 
 @pytest.fixture

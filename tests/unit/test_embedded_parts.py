@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.embedded import network, node, parts
-from server.embedded.child import Child, until
+from server.config import Settings
+from server.embedded import network, node
 from server.embedded.report import Report
 from server.errors import Misconfigured
+from server.supervision import parts
+from server.supervision.child import Child, until
 
 
 def test_crashes_when_they_repeat_then_delays_double_up_to_a_limit_and_a_loop_is_told() -> None:
@@ -124,9 +126,9 @@ def test_host_when_not_of_this_machine_then_refused() -> None:
 
 
 def test_url_when_the_host_is_a_wildcard_then_this_machine_is_named() -> None:
-    assert network.http_url("0.0.0.0", 8000) == "http://127.0.0.1:8000"
-    assert network.http_url("::1", 8000) == "http://[::1]:8000"
-    assert network.lan_url("127.0.0.1", 8000) == ""
+    assert network.http_url(Settings(host="0.0.0.0")) == "http://127.0.0.1:8000"
+    assert network.http_url(Settings(host="::1")) == "http://[::1]:8000"
+    assert network.lan_url(Settings(host="127.0.0.1")) == ""
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from server.embedded import place
 from server.embedded.binaries import Binary
-from server.embedded.child import Account
+from server.supervision.child import Account
 
 STRANGER = Account("nobody", 65534, 65534)
 

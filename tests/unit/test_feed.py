@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from server import limits
+from server.domain.presence import PresenceAnswer
 from server.errors import StoreUnavailable
 from server.hub import feed as feed_module
 from server.hub import hub as hub_module
@@ -15,7 +16,7 @@ from server.hub.hub import Hub
 from server.hub.room import Room
 from server.protocol.facts import EventFact, Resync
 from server.protocol.messages import ChatLine
-from tests.hub_world import SHOW, World, connect, new_hub, until
+from tests.hub_world import COUNTS, SHOW, World, connect, new_hub, until
 
 LINE = ChatLine("h1-1", "u", "n", "viewer", "hi")
 
@@ -259,11 +260,11 @@ async def test_feed_when_it_stays_deaf_then_the_silence_goes_on_counting(
 async def test_beat_when_redis_fails_for_one_show_then_the_others_are_looked_after(
     hub: Hub, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail_for_one(show_id: str, hub_id: str, people: int, ttl_ms: int) -> int:
+    async def fail_for_one(show_id: str, *_: object) -> PresenceAnswer:
         world._check("report_presence", show_id)
         if show_id == SHOW:
             raise StoreUnavailable("WRONGTYPE")
-        return people
+        return COUNTS
 
     monkeypatch.setattr(hub.ports.store, "report_presence", fail_for_one)
     room = await hub.room(SHOW)
@@ -291,7 +292,11 @@ async def test_feed_when_people_watch_then_presence_is_reported(hub: Hub, world:
     assert room is not None
     connect(room)
     connect(room)
-    await until(lambda: ("report_presence", 2) in world.calls)
+    await until(
+        lambda: any(
+            name == "report_presence" and args[0].anonymous == 2 for name, *args in world.calls
+        )
+    )
 
 
 async def test_outbox_when_many_tap_then_one_increment_per_tick(hub: Hub, world: World) -> None:

@@ -1,5 +1,8 @@
 """RFC 6455 frames: what we build, and how odd or broken ones are judged."""
 
+import tracemalloc
+import zlib
+
 import pytest
 from websockets.frames import Frame, Opcode
 
@@ -124,6 +127,96 @@ def test_inbox_when_a_close_arrives_then_gives_its_payload() -> None:
 )  # fmt: skip
 def test_inbox_when_the_rules_are_broken_then_says_the_close_code(data: bytes, code: int) -> None:
     assert broken_code(data) == code
+
+
+# --- Compressed (RFC 7692) --------------------------------------------------------------------
+
+
+def deflated(payload: bytes) -> bytes:
+    """The payload of a compressed message as a client may send it."""
+    deflate = zlib.compressobj(9, wbits=-15)
+    data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
+    return data.removesuffix(b"\0\0\xff\xff")
+
+
+def inflating(*sent: bytes) -> list[tuple[int, bytes]]:
+    """All messages in these bytes from a client that may compress."""
+    inbox = Inbox(b"".join(sent), inflates=True)
+    return list(iter(inbox.next, None))
+
+
+def inflating_breaks(*sent: bytes) -> int:
+    with pytest.raises(BrokenFrames) as caught:
+        inflating(*sent)
+    return caught.value.code
+
+
+def test_inbox_when_messages_are_compressed_then_inflates_each_by_itself() -> None:
+    first, second = b"hello " * 20, b"hello " * 30
+    assert inflating(
+        client_frame(frames.TEXT | frames.RSV1, deflated(first), KEY),
+        client_frame(frames.TEXT, b"plain", KEY),
+        client_frame(frames.BINARY | frames.RSV1, deflated(second), KEY),
+        client_frame(frames.BINARY | frames.RSV1, deflated(b""), KEY),
+    ) == [
+        (frames.TEXT, first),
+        (frames.TEXT, b"plain"),
+        (frames.BINARY, second),
+        (frames.BINARY, b""),
+    ]
+
+
+def test_inbox_when_a_compressed_message_is_fragmented_then_only_its_first_frame_says_so() -> None:
+    data = deflated(b"hello " * 20)
+    start = client_frame(frames.TEXT | frames.RSV1, data[:5], KEY, fin=False)
+    ping = client_frame(frames.PING, b"p", KEY)
+    middle, end = client_frame(0, data[5:7], KEY, fin=False), client_frame(0, data[7:], KEY)
+    whole = [(frames.PING, b"p"), (frames.TEXT, b"hello " * 20)]
+    assert inflating(start, ping, middle, end) == whole
+    assert inflating_breaks(start, client_frame(frames.RSV1, data[5:], KEY)) == 1002
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (client_frame(frames.PING | frames.RSV1, deflated(b"p"), KEY), 1002),
+        (client_frame(frames.CLOSE | frames.RSV1, deflated(b"\x03\xe8"), KEY), 1002),
+        (client_frame(frames.TEXT | 0x20, b"x", KEY), 1002),
+        (client_frame(frames.TEXT | frames.RSV1, b"\xff\xff\xff\xff", KEY), 1002),
+        (client_frame(frames.RSV1, b"x", KEY), 1002),
+    ],
+    ids=["ping", "close", "rsv2", "not deflate", "continuation of nothing"],
+)
+def test_inbox_when_compression_is_misused_then_says_the_close_code(
+    frame: bytes, code: int
+) -> None:
+    assert inflating_breaks(frame) == code
+
+
+def test_inbox_when_a_message_inflates_to_the_limit_then_takes_it_and_no_byte_more() -> None:
+    limit = limits.COMMAND_BYTES_MAX
+    most = client_frame(frames.TEXT | frames.RSV1, deflated(b"x" * limit), KEY)
+    assert inflating(most) == [(frames.TEXT, b"x" * limit)]
+    for more in (*range(1, 300), 100_000):
+        data = deflated(b"x" * (limit + more))
+        whole = client_frame(frames.TEXT | frames.RSV1, data, KEY)
+        assert inflating_breaks(whole) == 1009, more
+        start = client_frame(frames.TEXT | frames.RSV1, data, KEY, fin=False)
+        assert inflating_breaks(start, client_frame(0, b"", KEY)) == 1009, more
+
+
+@pytest.mark.parametrize("fin", [True, False], ids=["whole", "fragment"])
+def test_inbox_when_it_is_a_bomb_then_never_more_than_the_limit_is_inflated(fin: bool) -> None:
+    bomb = deflated(bytes(3 << 20))
+    assert len(bomb) < limits.COMMAND_BYTES_MAX
+    frame = client_frame(frames.TEXT | frames.RSV1, bomb, KEY, fin=fin)
+    tracemalloc.start()
+    try:
+        assert inflating_breaks(frame) == 1009
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 256 << 10
 
 
 def test_inbox_when_a_message_is_exactly_at_the_limit_then_takes_it() -> None:

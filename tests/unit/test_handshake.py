@@ -45,6 +45,7 @@ def test_read_when_a_browser_asks_then_all_of_it_is_there() -> None:
         host="shop.example",
         origin="https://shop.example",
         subprotocols=["livesale.v1.msgpack", "other"],
+        extensions="permessage-deflate; client_max_window_bits",
         accept=ACCEPT,
     )
 
@@ -62,6 +63,8 @@ def test_response_when_written_then_as_the_rfc_says() -> None:
     }
     assert lines[-2:] == ["", ""]
     assert b"protocol: " not in response(found, None)
+    assert b"extensions: " not in response(found, None)
+    assert b"\r\nsec-websocket-extensions: x; y\r\n" in response(found, None, "x; y")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,11 @@ def test_read_when_the_target_is_odd_then_left_to_the_endpoint(target: bytes) ->
 @pytest.mark.parametrize("name", sorted(USUAL))
 def test_read_when_a_header_is_there_twice_then_left_to_the_endpoint(name: bytes) -> None:
     assert read_usual(b"/ws/demo1", [*USUAL.items(), (name, USUAL[name])]) is None
+
+
+def test_read_when_offers_are_in_two_headers_then_left_to_the_endpoint() -> None:
+    offers = [(b"sec-websocket-extensions", b"permessage-deflate")] * 2
+    assert read_usual(b"/ws/demo1", [*USUAL.items(), *offers]) is None
 
 
 NAMES = st.sampled_from([*USUAL, b"origin", b"sec-websocket-protocol", b"cookie"])

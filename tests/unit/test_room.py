@@ -9,7 +9,8 @@ from server import limits
 from server.errors import Refused
 from server.hub.hub import Hub
 from server.hub.room import Room
-from server.protocol.codec import JSON, MSGPACK
+from server.protocol import deflate, frames
+from server.protocol.codec import DEFLATING, JSON, MSGPACK
 from server.protocol.facts import KickFact, OrderFact, PolicyFact, StateFact
 from server.protocol.messages import Accepted, ClaimState
 from tests.hub_world import SHOW, World, connect, flush_all, new_hub
@@ -169,6 +170,37 @@ def test_frames_when_codecs_differ_then_one_encoding_each(room: Room, world: Wor
     assert [transport.sent.endswith(text) for _, transport in seats] == [False, False, True, True]
 
 
+def test_frames_when_viewers_took_compression_then_deflated_once_for_all_of_them(
+    room: Room, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deflated: list[bytes] = []
+    deflate_one = deflate.deflated
+    monkeypatch.setattr(deflate, "deflated", lambda p: deflated.append(p) or deflate_one(p))
+    seats = [connect(room, codec=DEFLATING[MSGPACK])[1] for _ in range(5)]
+    plain = connect(room)[1]
+    assert len(deflated) == 1  # the welcome
+    for transport in (*seats, plain):
+        transport.sent = b""
+    room.offer(world.set("show", title="晚八点" * 100))
+    flush_all(room)
+    assert len(deflated) == 2
+    [shared] = {transport.sent for transport in seats}
+    assert shared[0] == frames.BINARY | frames.RSV1 | 0x80
+    assert 4 * len(shared) < len(plain.sent)
+    assert plain.take_messages()[0]["state"].keys() == {"show"}
+
+
+def test_frames_when_they_are_for_one_viewer_then_never_deflated(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.hub.room.WELCOMES_MAX", 0)
+    viewer, transport = connect(room, codec=DEFLATING[MSGPACK])
+    assert transport.sent[0] == frames.BINARY | 0x80  # a welcome that nobody else gets
+    transport.sent = b""
+    viewer.send({"t": "accepted", "ref": 1, "padding": "x" * 1_000})
+    assert transport.sent[0] == frames.BINARY | 0x80
+
+
 def test_groups_when_one_is_full_then_another_is_made_and_removed_again(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,12 +219,14 @@ def test_sign_in_when_two_connections_then_one_person(room: Room) -> None:
     for viewer in (one, two):
         room.sign_in(viewer, "u1", "小林", "viewer", 5)
     assert room.viewers_of("u1") == (one, two)
-    assert (room.viewers, room.people) == (3, 2)
+    assert (room.viewers, room.anonymous, [*room.users]) == (3, 1, ["u1"])
     room.sign_in(one, "u1", "小林", "viewer", 9)
-    assert (one.expires_at_ms, room.people) == (9, 2)
+    assert (one.expires_at_ms, room.anonymous) == (9, 1)
     one.connection_lost(None)
     assert room.viewers_of("u1") == (two,)
     assert three.user is None
+    two.connection_lost(None)
+    assert (room.viewers, room.anonymous, [*room.users]) == (1, 1, [])
 
 
 def test_sign_in_when_it_is_another_user_then_refused(room: Room) -> None:

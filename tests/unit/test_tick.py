@@ -21,6 +21,7 @@ class Group:
         self.phase = phase
         self.size = size
         self.due = float("inf")
+        self.since = 0.0
         self.flushed: list[float] = []
         self.again: Again = "never"
         self.broken = False

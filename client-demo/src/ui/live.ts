@@ -23,13 +23,22 @@ export function openLive(show: string, token: string): Live {
   const state = signal(session.state);
   const now = signal(session.clock.now());
   paint(session, state);
-  setInterval(() => {
+  atFullSteps(session, () => {
     if (!document.hidden) now.value = session.clock.now();
-  }, CLOCK_MS);
+  });
   wakeWithPage(session);
   if (token) session.signIn(token);
   session.start();
   return { session, state, now };
+}
+
+/** Call `tick` at full tenths of a second of server time: all pages open a button together. */
+function atFullSteps(session: LiveSession, tick: () => void): void {
+  const wait = CLOCK_MS - (session.clock.now() % CLOCK_MS);
+  setTimeout(() => {
+    tick();
+    atFullSteps(session, tick);
+  }, wait);
 }
 
 /** At most one new state per animation frame; none at all while the page is hidden. */

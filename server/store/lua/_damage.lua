@@ -7,7 +7,7 @@ local KINDS = {
   'stream', -- orders
   'hash', 'hash', 'hash', 'set', -- claims, applied, evidence, presented
   'list', 'hash', 'hash', 'stream', 'list', -- refusals, room, state, events, chat
-  'hash', 'hash', 'hash', 'string', -- like_batches, presence, policy, lease
+  'hash', 'hash', 'hash', 'hash', 'string', -- like_batches, presence, people, policy, lease
 }
 
 -- Of KEYS[i]: the type found, and the one it must have; nil when all is well.

@@ -1,16 +1,19 @@
-"""Parts that `livesale up` keeps running, and when a crashed one is started again."""
+"""Parts that are kept running, and when a crashed one is started again."""
 
 import asyncio
 import os
 import signal
+import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from server import clock
-from server.embedded.child import Child, becomes_ready, until
 from server.errors import Misconfigured
+from server.supervision.child import Child, until
+from server.supervision.notices import READY, Notices
 
 FIRST_DELAY_MS = 250
 DELAY_MS_MAX = 10_000
@@ -18,11 +21,20 @@ LOOP_CRASHES = 5  # crashes within LOOP_WINDOW_MS that are called a crash loop
 LOOP_WINDOW_MS = 60_000
 WATCH_SECONDS = 0.2
 READY_SECONDS = 60.0
-ROOT = Path(__file__).resolve().parents[2]  # where `python -m server.cli` finds the package
+
+# Our own command line, whatever the working directory has: -P and PYTHONPATH see to it.
+LIVESALE: Final = (sys.executable, "-P", "-m", "server.cli")
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+def environment_of_ours() -> dict[str, str]:
+    """Our environment, in which LIVESALE finds the code that runs here."""
+    paths = (str(ROOT), os.environ.get("PYTHONPATH", ""))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 class Runnable(Protocol):
-    """What a part is made of: ValkeyServer, PostgresServer or Command."""
+    """What a part is made of."""
 
     @property
     def child(self) -> Child: ...
@@ -35,32 +47,27 @@ class Runnable(Protocol):
     def kill(self) -> None: ...
 
 
-async def lives() -> bool:
-    """For a part without an address to ask."""
-    return True
-
-
 class Command:
-    """A process of ours (`web`, `worker`): ready when `answers` says so.
+    """A command of ours (`web`, `worker`) as one process.
 
-    Without `answers` a process that lives is ready; it reports its own trouble.
+    It is ready when it says so to the socket that is made at `notices`; without one, as soon as
+    it lives.
     """
 
     def __init__(
         self,
         name: str,
-        command: Sequence[str],
-        *,
+        *words: str,
         environment: Mapping[str, str],
         log: Path,
-        answers: Callable[[], Awaitable[bool]] = lives,
+        notices: Path | None = None,
         stop_seconds: float = 15.0,
     ) -> None:
         self.name = name
         self.log = log
-        self._command = command
-        self._environment = {**os.environ, **environment}
-        self._answers = answers
+        self._command = [*LIVESALE, *words]
+        self._environment = {**environment_of_ours(), **environment}
+        self._notices = notices
         self._stop_seconds = stop_seconds
         self._child: Child | None = None
 
@@ -71,16 +78,18 @@ class Command:
         return self._child
 
     async def start(self) -> None:
-        self._child = Child.spawn(
-            self.name,
-            self._command,
-            log=self.log,
-            environment=self._environment,
-            cwd=ROOT,
-        )
-        if not await becomes_ready(self._answers, lambda: self.child.alive, READY_SECONDS):
-            self.kill()
-            raise Misconfigured(f"{self.name} did not start:\n{self.child.last_words()}")
+        if self._notices is None:
+            self._spawn({})
+            return
+        with closing(Notices(self._notices)) as notices:
+            self._spawn({"NOTIFY_SOCKET": str(self._notices)})
+            if not await says(READY, notices, self.child, READY_SECONDS):
+                self.kill()
+                raise Misconfigured(f"{self.name} did not start:\n{self.child.last_words()}")
+
+    def _spawn(self, more: Mapping[str, str]) -> None:
+        environment = {**self._environment, **more}
+        self._child = Child.spawn(self.name, self._command, log=self.log, environment=environment)
 
     async def stop(self) -> None:
         if self._child is not None:
@@ -89,6 +98,12 @@ class Command:
     def kill(self) -> None:
         if self._child is not None:
             self._child.kill()
+
+
+async def says(what: str, notices: Notices, child: Child, seconds: float) -> bool:
+    """Wait until `child` says it; False once it has ended without, or after `seconds`."""
+    await until(lambda: notices.has(what) or not child.alive, seconds)
+    return notices.has(what)
 
 
 class Restarts:
@@ -113,10 +128,19 @@ class Restarts:
 class Part:
     """One part by name, started, watched and restarted until it is stopped."""
 
-    def __init__(self, name: str, runs: Runnable, tell: Callable[[str, str, str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        runs: Runnable,
+        tell: Callable[[str, str, str], None],
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`tell(name, state, detail)` hears what happens; `pause` is what is done for so many
+        seconds before a restart."""
         self.name = name
         self.runs = runs
         self._tell = tell
+        self._pause = pause
         self._restarts = Restarts()
 
     async def keep(self) -> None:
@@ -129,7 +153,7 @@ class Part:
         delay_ms = self._restarts.after_crash(clock.monotonic_ms())
         state = "crash loop" if self._restarts.looping else "crashed"
         self._tell(self.name, state, f"{why}; again in {delay_ms / 1000:g} s")
-        await asyncio.sleep(delay_ms / 1000)
+        await self._pause(delay_ms / 1000)
         try:
             await self.runs.start()
         except (Misconfigured, OSError) as error:

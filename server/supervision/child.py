@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -47,14 +48,18 @@ class Child:
         death_signal: signal.Signals = signal.SIGKILL,
         cwd: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        sockets: Mapping[str, socket.socket] | None = None,
     ) -> "Child":
         """Start `command`; its output goes to the file `log` (appended) or to our own stderr.
 
-        Its own session keeps the terminal's Ctrl-C away from it. Raises OSError when the process
-        cannot be made; a program that cannot be executed ends with status 127.
+        Its own session keeps the terminal's Ctrl-C away from it. `sockets` by name are its own as
+        well as ours from now on (sd_listen_fds(3)). Raises OSError when the process cannot be
+        made; a program that cannot be executed ends with status 127.
         """
+        given = {} if sockets is None else {name: s.fileno() for name, s in sockets.items()}
         leash = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(int(death_signal))]
         leash.append("-" if account is None else f"{account.uid}:{account.gid}")
+        leash.append(",".join(map(str, given.values())) or "-")
         output: IO[bytes] | int = sys.stderr.fileno() if log is None else open_log(log)
         log_from = 0 if isinstance(output, int) else output.tell()
         try:
@@ -64,7 +69,8 @@ class Child:
                 stdout=output,
                 stderr=output,
                 cwd=cwd,
-                env=None if environment is None else dict(environment),
+                env=_with_sockets(environment, list(given)),
+                pass_fds=list(given.values()),
                 start_new_session=True,
             )
         finally:
@@ -119,6 +125,16 @@ class Child:
             except (ProcessLookupError, PermissionError):
                 self.process.kill()
         return self.process.wait()
+
+
+def _with_sockets(
+    environment: Mapping[str, str] | None, names: Sequence[str]
+) -> dict[str, str] | None:
+    """What a child is told; None: what we were told. leash.py adds LISTEN_PID."""
+    if not names:
+        return None if environment is None else dict(environment)
+    told = os.environ if environment is None else environment
+    return {**told, "LISTEN_FDS": str(len(names)), "LISTEN_FDNAMES": ":".join(names)}
 
 
 def open_log(path: Path) -> IO[bytes]:
