@@ -1,17 +1,19 @@
 """How old what a viewer sees is: from the moment it is published until the tick with it arrives."""
 
 import asyncio
-import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import msgspec
 import redis.asyncio
 
-from loadtest import fanout, report, swarm
+from loadtest import report
+from loadtest.crowd import audience
+from loadtest.publishing import Published, epoch_of
 from loadtest.stand import Stand
 from server.protocol.messages import Tick, Welcome
 
@@ -23,19 +25,23 @@ _DECODER: Final = msgspec.msgpack.Decoder(Tick | Welcome)
 class Feed:
     """Publishes `per_second` times, unevenly, so as not to meet each tick at the same instant."""
 
-    def __init__(self, publish: fanout.Published, per_second: float) -> None:
+    def __init__(self, publish: Published, per_second: float) -> None:
         self.publish = publish
         self._mean_s = 1 / per_second
+        self._stopping = False
         self.births: list[tuple[int, float]] = []  # (version, when)
         self.ages: list[float] = []  # of the present window
 
     async def run(self) -> None:
-        """Publish until cancelled."""
-        with suppress(asyncio.CancelledError):
-            while True:
-                self.births.append((self.publish.version + 1, time.perf_counter()))
-                await self.publish()
-                await asyncio.sleep(random.uniform(0, 2 * self._mean_s))
+        """Publish until told to stop. Not to be cancelled: the Redis client may swallow that."""
+        while not self._stopping:
+            self.births.append((self.publish.version + 1, time.perf_counter()))
+            await self.publish()
+            await asyncio.sleep(random.uniform(0, 2 * self._mean_s))
+
+    def stop(self) -> None:
+        """Publish no more, after this pause."""
+        self._stopping = True
 
     def watcher(self) -> Callable[[bytes], None]:
         """A check for one sampled viewer: the age of every version when it is first shown."""
@@ -64,20 +70,20 @@ class Feed:
 
 @asynccontextmanager
 async def feeding(
-    running: Stand, port: int, sampled: int, per_second: float
+    running: Stand, folder: Path, viewers: int, sampled: int, per_second: float
 ) -> AsyncIterator[Feed]:
-    """A feed that runs, watched by `sampled` viewers of the web process at `port`."""
+    """A feed that runs, and its viewers at the stand's port: `sampled` of them measure ages, the
+    others are a crowd, whose program is compiled in `folder`."""
     request = running.upgrade_request()
     async with redis.asyncio.Redis.from_url(running.valkey.url) as client:
-        epoch = await fanout.epoch_of(running, request)
-        feed = Feed(fanout.Published(running, client, epoch, PAYLOAD_BYTES), per_second)
-        viewers = await swarm.connect(port, itertools.repeat(request, sampled), swarm.Receiver)
-        for viewer in viewers:
-            viewer.check = feed.watcher()
-        publishing = asyncio.create_task(feed.run())
-        try:
-            yield feed
-        finally:
-            publishing.cancel()
-            await publishing
-            await swarm.hang_up(viewers)
+        epoch = await epoch_of(running)
+        feed = Feed(Published(running, client, epoch, PAYLOAD_BYTES), per_second)
+        async with audience(running.port, request, folder, viewers, sampled) as watching:
+            for viewer in watching.sampled:
+                viewer.check = feed.watcher()
+            publishing = asyncio.create_task(feed.run())
+            try:
+                yield feed
+            finally:
+                feed.stop()
+                await publishing

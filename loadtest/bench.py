@@ -1,15 +1,17 @@
-"""`livesale bench NAME [--json] [--quick]`: the benchmarks by name.
+"""`livesale bench NAME [--json] [--quick] [--minutes N]`: the benchmarks by name.
 
 The result goes to standard output as a table or, with `as_json`, as one object
 `{"bench": NAME, "figures": {NAME: NUMBER}, "machine": {...}}`; progress goes to standard error.
-`quick` shrinks every size until only "does it run" is left: its numbers mean nothing.
+`quick` shrinks every size until only "does it run" is left: its numbers mean nothing. `minutes` is
+how long `soak` lasts.
 """
 
 import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Protocol, TextIO
 
@@ -19,11 +21,16 @@ from loadtest import machine, report
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 128 + signal.SIGTERM
 BENCHES = (
+    "table",
     "fanout",
     "joins",
+    "compression",
     "room",
     "slow",
     "storm",
+    "processes",
+    "opening",
+    "soak",
     "hub",
     "claim",
     "orders",
@@ -43,17 +50,23 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("name", choices=["list", *BENCHES], help="`list` prints the names")
     parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object")
     parser.add_argument("--quick", action="store_true", help="only see that it runs")
+    parser.add_argument("--minutes", type=float, help="how long `soak` lasts")
     asked = parser.parse_args(arguments)
     if asked.name == "list":
         print("\n".join(BENCHES))
         return EXIT_OK
-    return run(asked.name, as_json=asked.as_json, quick=asked.quick, out=sys.stdout)
+    options: dict[str, float] = {}
+    if asked.minutes is not None:
+        if asked.name != "soak" or asked.minutes <= 0:
+            parser.error("--minutes is for soak, and above 0")
+        options["minutes"] = asked.minutes
+    return run(asked.name, options, as_json=asked.as_json, quick=asked.quick, out=sys.stdout)
 
 
-def run(name: str, *, as_json: bool, quick: bool, out: TextIO) -> int:
-    """Run one of BENCHES and print its result to `out`; the exit status."""
+def run(name: str, options: Mapping[str, float], *, as_json: bool, quick: bool, out: TextIO) -> int:
+    """Run one of BENCHES with options of its own and print its result; the exit status."""
     try:
-        benchmark: Benchmark = import_module(f"loadtest.{name}").run
+        benchmark: Benchmark = partial(import_module(f"loadtest.{name}").run, **options)
     except ModuleNotFoundError as error:
         report.progress(f"{error.name} is missing: pip install 'livesale[bench,embedded]'")
         return EXIT_USAGE

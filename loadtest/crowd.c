@@ -4,8 +4,8 @@
  *
  * Opens COUNT connections to 127.0.0.1:PORT, a thousand from each loopback address, sends each the
  * bytes of the file REQUEST (a handshake; an empty file means plain TCP and bare frames) and reads
- * what comes. "open" is printed once when all are in. Then standard input is obeyed line by line,
- * and its end ends the process:
+ * what comes. "open MS" is printed once when all are in, so long after the first began. Then
+ * standard input is obeyed line by line, and its end ends the process:
  *
  *     !    count from here on; answers "marked"
  *     ?    answers "OPEN FRAMES BYTES FEWEST MOST LOST REFUSED": viewers connected now, what came
@@ -47,6 +47,7 @@ static struct viewer viewers[VIEWERS_MAX];
 static char request[REQUEST_MAX];
 static size_t request_size;
 static int count, epoll, port, next_port, opened, under_way, waiting, all_in;
+static long began;
 static unsigned long bytes, lost, refused;
 
 static void die(const char *what)
@@ -108,7 +109,7 @@ static void is_open(struct viewer *viewer)
     under_way--;
     if (++opened == count && !all_in) {
         all_in = 1;
-        puts("open");
+        printf("open %ld\n", now_ms() - began);
     }
 }
 
@@ -316,6 +317,7 @@ int main(int argc, char **argv)
     next_port = argc > 4 ? atoi(argv[4]) : 0;
     epoll = epoll_create1(0);
     epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &input);
+    began = now_ms();
     for (int i = 0; i < count; i++)
         await(&viewers[i], 0);
     for (;;) {

@@ -6,8 +6,9 @@ An `Audience` is both together.
 """
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,10 +31,11 @@ class Counts(NamedTuple):
 
 
 class Crowd:
-    """A running crowd. Every viewer is in."""
+    """A running crowd. Every viewer is in; that took `joined_s` seconds."""
 
     def __init__(self, child: asyncio.subprocess.Process) -> None:
         self._child = child
+        self.joined_s = 0.0
 
     async def mark(self) -> None:
         """Count from here on."""
@@ -75,7 +77,7 @@ async def crowd(
     process.pin(child.pid, process.LOADER_CORE)
     try:
         running = Crowd(child)
-        await running.ask("")
+        running.joined_s = int((await running.ask("")).split()[1]) / 1000
         yield running
     finally:
         if child.returncode is None:
@@ -131,3 +133,18 @@ class Audience:
             return (await self.counts()).fewest >= frames
 
         await process.wait_for_answer(all_there, seconds, what)
+
+
+@asynccontextmanager
+async def audience(
+    port: int, request: bytes, folder: Path, viewers: int, sampled: int
+) -> AsyncIterator[Audience]:
+    """`viewers` at `port`, connected: `sampled` of them in this process, the others in a crowd."""
+    async with AsyncExitStack() as stack:
+        here = await swarm.connect(port, itertools.repeat(request, sampled), swarm.Receiver)
+        stack.push_async_callback(swarm.hang_up, here)
+        others = None
+        if viewers > sampled:
+            joining = crowd(folder, port, request, viewers - sampled)
+            others = await stack.enter_async_context(joining)
+        yield Audience(here, others)

@@ -20,14 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
 import redis.asyncio
 
 from loadtest import joins, peers, process, report, swarm, wire
-from loadtest.crowd import Audience, Counts, crowd
-from loadtest.stand import Stand, stand
-from server.protocol.facts import StateFact
-from server.protocol.messages import Tick, Welcome
+from loadtest.crowd import Audience, Counts, audience
+from loadtest.publishing import Newer, Published, epoch_of
+from loadtest.stand import Stand, live_show
 
 PAYLOAD_BYTES = 200
 CHECKED = 5  # receivers per server whose frames are decoded and whose order is verified
@@ -39,12 +37,13 @@ MANY = "_10k"  # what the figures with many viewers end in
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Sizes of one measurement."""
+    """Sizes of one measurement. Of the viewers `in_crowd` are not in this process."""
 
     viewers: int
     rounds: int
     ticks: int  # publishes per burst
     per_second: int  # publishes
+    in_crowd: int = 0
     suffix: str = ""
 
     @classmethod
@@ -55,12 +54,14 @@ class Plan:
     @classmethod
     def many(cls, quick: bool) -> "Plan":
         """All but CHECKED of them in a crowd."""
-        return cls(40, 1, 2, 10, MANY) if quick else cls(10_000, 5, 6, 3, MANY)
+        if quick:
+            return cls(40, 1, 2, 10, 40 - CHECKED, MANY)
+        return cls(10_000, 5, 6, 3, 10_000 - CHECKED, MANY)
 
     @property
     def sampled(self) -> int:
         """Viewers in this process."""
-        return CHECKED if self.suffix else self.viewers
+        return self.viewers - self.in_crowd
 
 
 class Publisher(Protocol):
@@ -71,21 +72,25 @@ class Publisher(Protocol):
 
 @dataclass(slots=True)
 class Target:
-    """One server under test and its viewers."""
+    """One server under test and its viewers. `exact`: it delivers every frame to each of them.
+
+    Ours may merge ticks for a viewer that does not keep up.
+    """
 
     figure: str  # name in the figures; empty for ours
-    pid: int
+    pid: int  # its children are counted too
     viewers: Audience
     publish: Publisher
+    exact: bool = True
     per_frame: list[float] = field(default_factory=list)  # µs, one per burst
     used: process.Cpu = process.ZERO
     frames: int = 0
     size: int = 0
 
     def verify(self, got: Counts, published: int) -> None:
-        """A reference delivers every frame. Ours may merge ticks for a viewer that does not keep
-        up; where many do not, the machine is too busy to measure. Raises RuntimeError."""
-        most = published if self.figure else got.most
+        """Raises RuntimeError where frames are missing, or too many were merged: the machine is
+        too busy to measure."""
+        most = published if self.exact else got.most
         if not most or got.frames < DELIVERED_MIN * most * got.open or got.most > most:
             name = self.figure or "livesale"
             found = f"{got.fewest} to {got.most} of {published} frames to {got.open} viewers"
@@ -107,7 +112,6 @@ class Target:
 
 async def run(*, quick: bool) -> report.Result:
     """Measure ours and every reference that can run here, with few viewers and with many."""
-    process.pin(0, process.LOADER_CORE)
     references, notes = peers.available()
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="livesale-bench-") as directory:
@@ -117,7 +121,8 @@ async def run(*, quick: bool) -> report.Result:
             notes.append("no C compiler: neither the floor nor 10,000 viewers were measured")
             plans = plans[:1]
         for plan in plans:
-            found = await _measure(plan, folder, references, quick=quick)
+            beside = references[1:2] if quick and plan.suffix else references
+            found = await _measure(plan, folder, beside, quick=quick)
             figures |= {name + plan.suffix: value for name, value in found.items()}
     figures |= (await joins.run(quick=quick)).figures
     return report.Result(figures, notes, _setting(plans))
@@ -136,25 +141,26 @@ async def _measure(
 ) -> dict[str, float]:
     """All servers side by side, in turns."""
     async with AsyncExitStack() as stack:
-        targets = [await stack.enter_async_context(_ours(plan, folder))]
+        targets = [await stack.enter_async_context(ours(plan, folder))]
         if (program := peers.compile_c(peers.FLOOR, folder)) is not None:
             floor = await stack.enter_async_context(peers.floor(program))
             targets.append(await stack.enter_async_context(_echoing(plan, floor, folder)))
         for name in references:
             peer = await stack.enter_async_context(peers.reference(name, folder))
             targets.append(await stack.enter_async_context(_echoing(plan, peer, folder)))
-        for number in range(0 if quick else -1, plan.rounds):  # round -1 warms up
-            await _round(plan, targets, number)
-    return _figures(targets)
+        return await compare(plan, targets, quick=quick)
 
 
-def _figures(targets: Sequence[Target]) -> dict[str, float]:
+async def compare(plan: Plan, targets: Sequence[Target], *, quick: bool) -> dict[str, float]:
+    """Figures of all targets, and of the first in relation to each other one."""
+    for number in range(0 if quick else -1, plan.rounds):  # round -1 warms up
+        await _round(plan, targets, number)
     figures: dict[str, float] = {}
     for target in targets:
         figures |= target.figures()
-    ours = targets[0].per_frame
+    first = targets[0].per_frame
     for other in targets[1:]:
-        pairs = [mine / theirs for mine, theirs in zip(ours, other.per_frame, strict=True)]
+        pairs = [mine / theirs for mine, theirs in zip(first, other.per_frame, strict=True)]
         figures[f"ratio_to_{other.figure}"] = report.median(pairs)
     return figures
 
@@ -188,7 +194,7 @@ async def _burst(plan: Plan, target: Target, *, keep: bool) -> float:
 
 async def _arrived(target: Target, ticks: int) -> None:
     """Wait until nothing is on its way any more; references must come to `ticks` frames each."""
-    if target.figure:
+    if target.exact:
         what = f"all frames of {target.figure}"
         await target.viewers.reached(ticks, ARRIVAL_SECONDS, what)
     await target.viewers.quiet(QUIET_SECONDS)
@@ -238,116 +244,40 @@ async def _echoing(plan: Plan, peer: peers.Peer, folder: Path) -> AsyncIterator[
     """A reference with its viewers, of whom the first publishes."""
     framed = peer.speaks_websocket
     request = wire.upgrade_request(f"127.0.0.1:{peer.port}", "/") if framed else b""
-    async with _audience(plan, peer.port, request, folder) as viewers:
+    joining = audience(peer.port, request, folder, plan.viewers, plan.sampled)
+    async with joining as viewers:
         for viewer in viewers.sampled[:CHECKED]:
             viewer.check = Counted()
         publish = Echo(viewers.sampled[0], framed=framed)
         yield Target(peer.figure, peer.child.pid, viewers, publish)
 
 
-@asynccontextmanager
-async def _audience(plan: Plan, port: int, request: bytes, folder: Path) -> AsyncIterator[Audience]:
-    """All viewers of one server, connected."""
-    async with AsyncExitStack() as stack:
-        sampled = await swarm.connect(port, itertools.repeat(request, plan.sampled), swarm.Receiver)
-        stack.push_async_callback(swarm.hang_up, sampled)
-        others = None
-        if plan.viewers > plan.sampled:
-            joining = crowd(folder, port, request, plan.viewers - plan.sampled)
-            others = await stack.enter_async_context(joining)
-        yield Audience(sampled, others)
-
-
 # --- Ours -------------------------------------------------------------------------------------
 
 
-class Published:
-    """Publishes the state `show` through Redis, its title as long as frames of `size` bytes need.
-
-    `version` is that of the newest.
-    """
-
-    def __init__(
-        self, running: Stand, client: "redis.asyncio.Redis", epoch: int, size: int = PAYLOAD_BYTES
-    ) -> None:
-        self._channel = running.bus_channel
-        self._client = client
-        self._epoch = epoch
-        self.version = 1_000_000
-        self._padding = size - len(msgspec.msgpack.encode(self._tick("", 1_000_000)))
-
-    def _value(self, title: str, version: int) -> dict[str, object]:
-        terms = {"phase": "live", "title": title, "cover_url": "", "playback_url": ""}
-        return {"epoch": self._epoch, "version": version, **terms, "starts_at": 0}
-
-    def _tick(self, title: str, version: int) -> Tick:
-        return Tick(n=1 << 20, now=1 << 40, state={"show": self._value(title, version)})
-
-    async def __call__(self) -> None:
-        self.version += 1
-        value = self._value("." * self._padding, self.version)
-        payload = msgspec.msgpack.encode(StateFact("show", value))
-        await self._client.spublish(self._channel, payload)
-
-
-class Newer:
-    """Checks that the versions in our ticks rise."""
-
-    def __init__(self) -> None:
-        self._last = 0
-        self._decoder = msgspec.msgpack.Decoder(Tick | Welcome)
-
-    def __call__(self, payload: bytes) -> None:
-        value = self._decoder.decode(payload).state.get("show")
-        if value is None:
-            return
-        if value["version"] <= self._last:
-            raise RuntimeError(f"version {value['version']} after {self._last}")
-        self._last = value["version"]
-
-
-class Epoch:
-    """Reads the epoch of the event numbers from `welcome`."""
-
-    def __init__(self) -> None:
-        self.found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    def __call__(self, payload: bytes) -> None:
-        if not self.found.done():
-            self.found.set_result(msgspec.msgpack.decode(payload, type=Welcome).epoch)
+@asynccontextmanager
+async def ours(plan: Plan, folder: Path) -> AsyncIterator[Target]:
+    """A livesale of its own, and its viewers."""
+    tick_ms = str(1000 // plan.per_second)
+    async with (
+        live_show(LIVESALE_TICK_MS=tick_ms) as running,
+        watching(running, plan, folder) as target,
+    ):
+        yield target
 
 
 @asynccontextmanager
-async def _ours(plan: Plan, folder: Path) -> AsyncIterator[Target]:
-    async with stand() as running:
-        process.pin(running.valkey.child.pid, process.LOADER_CORE)
-        web = await running.start_web(
-            core=process.SERVER_CORE, LIVESALE_TICK_MS=str(1000 // plan.per_second)
-        )
-        await running.open_show()
-        request = running.upgrade_request()
-        async with (
-            _audience(plan, running.port, request, folder) as viewers,
-            redis.asyncio.Redis.from_url(running.valkey.url) as client,
-        ):
-            epoch = await epoch_of(running, request)
-            for viewer in viewers.sampled[:CHECKED]:
-                viewer.check = Newer()
-            yield Target("", web.pid, viewers, Published(running, client, epoch))
-
-
-async def epoch_of(running: Stand, request: bytes) -> int:
-    """The room's epoch, from the welcome of one more viewer."""
-    epoch = Epoch()
-
-    def checking(head: bytes, opened: "asyncio.Future[None]") -> swarm.Receiver:
-        receiver = swarm.Receiver(head, opened)
-        receiver.check = epoch
-        return receiver
-
-    late = await swarm.connect(running.port, [request], checking)
-    try:
-        async with asyncio.timeout(5):
-            return await epoch.found
-    finally:
-        await swarm.hang_up(late)
+async def watching(
+    running: Stand, plan: Plan, folder: Path, figure: str = ""
+) -> AsyncIterator[Target]:
+    """All viewers of a livesale that runs."""
+    assert running.web is not None
+    request = running.upgrade_request()
+    async with (
+        audience(running.port, request, folder, plan.viewers, plan.sampled) as viewers,
+        redis.asyncio.Redis.from_url(running.valkey.url) as client,
+    ):
+        publish = Published(running, client, await epoch_of(running), PAYLOAD_BYTES)
+        for viewer in viewers.sampled[:CHECKED]:
+            viewer.check = Newer()
+        yield Target(figure, running.web.pid, viewers, publish, exact=False)

@@ -2,25 +2,30 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from loadtest import process
 
-REFERENCES = {  # module in loadtest/references -> the package it shows, which names its figures
+REFERENCES = {  # program in loadtest/references -> the package it shows, which names its figures
     "websockets_broadcast": "websockets",
     "picows_send": "picows",
     "starlette_loop": "starlette",
+    "ws_loop": "ws",
 }
 ECHOES = {
     "websockets_echo": "websockets",
     "picows_echo": "picows",
     "starlette_echo": "starlette",
+    "ws_echo": "ws",
 }
 FLOOR = "floor"
+NODE = "node"
 SOURCES = Path(__file__).parent  # of what is written in C
 COMPILERS = ("cc", "gcc", "clang")
 
@@ -39,16 +44,41 @@ class Peer:
 
 
 def available(references: Mapping[str, str] = REFERENCES) -> tuple[list[str], list[str]]:
-    """Modules of references whose package is installed, and notes on the others."""
-    here = [module for module, package in references.items() if find_spec(package)]
+    """Those of the references whose package is installed, and notes on the others."""
+    here = [module for module, package in references.items() if _installed(module, package)]
     gone = [package for module, package in references.items() if module not in here]
     return here, [f"{package} is not installed: not measured" for package in gone]
 
 
+@cache
+def _installed(module: str, package: str) -> bool:
+    if (script := _node_script(module)) is None:
+        return find_spec(package) is not None
+    return shutil.which(NODE) is not None and _runs(NODE, str(script))
+
+
+def _node_script(module: str) -> Path | None:
+    """The reference's program where it is one for Node and no module of Python."""
+    script = SOURCES / "references" / f"{module}.cjs"
+    return script if script.exists() else None
+
+
+def _runs(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def has_compiler() -> bool:
+    """Whether programs in C can be made here."""
+    return _compiler() is not None
+
+
+def _compiler() -> str | None:
+    return next((path for name in COMPILERS if (path := shutil.which(name))), None)
+
+
 def compile_c(name: str, folder: Path) -> Path | None:
     """The program `name`.c compiled to `folder`, once; None where no C compiler is found."""
-    program = folder / name
-    compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
+    program, compiler = folder / name, _compiler()
     if compiler is None:
         return None
     if not program.exists():
@@ -71,10 +101,11 @@ async def floor(program: Path) -> AsyncIterator[Peer]:
 async def reference(module: str, folder: Path) -> AsyncIterator[Peer]:
     """One of REFERENCES or ECHOES, alone on the server's core; its log goes to `folder`."""
     port = process.free_port()
-    child = process.start_module(
+    script = _node_script(module)
+    python = [sys.executable, "-m", f"loadtest.references.{module}"]
+    child = process.start(
         module,
-        f"loadtest.references.{module}",
-        str(port),
+        [*(python if script is None else [NODE, str(script)]), str(port)],
         log=folder / f"{module}.log",
         core=process.SERVER_CORE,
     )

@@ -22,34 +22,23 @@ viewers fall behind per second (1: it stands still for ever).
 """
 
 import asyncio
-import itertools
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-import msgspec
-
-from loadtest import buyers, peers, process, report, swarm, wire
+from loadtest import peers, people, process, report, swarm, wire
 from loadtest.claim import Staleness
 from loadtest.crowd import Crowd, crowd
-from loadtest.stand import Stand, stand
-from server.protocol.messages import Accepted, Chat, Like, RefusedReply, Time
+from loadtest.stand import Stand, live_show
 
 LIKES, LINES, CLAIMS, HOST_LINES, ASKED = 500, 200, 200, 2, 100  # per second
-ASKERS = 20
 TICK_MS = 100
-PACE_SECONDS = 0.005
 SETTLE_SECONDS = 1.0
 PER_MESSAGE = "picows_send"
 PAYLOAD_BYTES = 200  # of one message published by itself
-
-_ENCODER: Final = msgspec.msgpack.Encoder()
-_ANSWER: Final = msgspec.msgpack.Decoder(Accepted | RefusedReply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +58,6 @@ class Plan:
 async def run(*, quick: bool) -> report.Result:
     """Our room, then the one that publishes by the message."""
     plan = Plan.of(quick)
-    process.pin(0, process.LOADER_CORE)
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="livesale-bench-") as directory:
         figures = await _ours(plan, Path(directory))
@@ -83,148 +71,30 @@ async def run(*, quick: bool) -> report.Result:
     return report.Result(figures, notes, setting | {"tick_ms": TICK_MS})
 
 
-# --- People -----------------------------------------------------------------------------------
-
-
-class Heard:
-    """What all people were told. `replies` are round trips in s."""
-
-    def __init__(self) -> None:
-        self.accepted = 0
-        self.orders = 0
-        self.refused: Counter[str] = Counter()
-        self.replies: list[float] = []
-
-
-class Person(buyers.Buyer):
-    """A signed-in viewer who takes part; `heard` is shared by all."""
-
-    __slots__ = ("heard",)
-
-    heard: Heard
-
-    def take_part(self, heard: Heard) -> None:
-        """From now on replies are counted in `heard`."""
-        self.heard = heard
-
-    def frame(self, data: bytes, at: int, start: int, end: int) -> None:
-        if not self.signed_in.done() or data[at] & 0x08:
-            super().frame(data, at, start, end)
-            return
-        self.frames += 1
-        kind = data[start + buyers.KIND_AT]
-        if kind == buyers.ORDER:
-            self.heard.orders += 1
-        elif kind in (buyers.ACCEPTED, buyers.REFUSED):
-            self._answered_by(_ANSWER.decode(data[start:end]))
-
-    def _answered_by(self, reply: Accepted | RefusedReply) -> None:
-        if isinstance(reply, RefusedReply):
-            self.heard.refused[reply.name] += 1
-            return
-        self.heard.accepted += 1
-        if reply.time is not None:
-            self.heard.replies.append(time.perf_counter() - reply.time.sent_at)
-
-
-class Doings:
-    """What people send, one frame a call, people in turn."""
-
-    def __init__(self, people: Sequence[Person], sale: int) -> None:
-        self._turns: dict[str, Iterator[Person]] = {
-            "like": itertools.cycle(people),
-            "chat": itertools.cycle(people),
-            "claim": itertools.cycle(people),
-            "ask": itertools.cycle(people[:ASKERS]),
-        }
-        self._sale = sale
-        self._refs = itertools.count(1)
-        self.sent: Counter[str] = Counter()
-
-    def like(self) -> None:
-        """One tap; there is no reply."""
-        self._send("like", _frame(Like()))
-
-    def chat(self) -> None:
-        """One line of danmaku, none like another."""
-        ref = next(self._refs)
-        self._send("chat", _frame(Chat(f"这个颜色还有吗 {ref}", ref=ref)))
-
-    def claim(self) -> None:
-        """One unit."""
-        [(_, frame)] = buyers.segments(self._sale, 1, 1)
-        self._send("claim", frame)
-
-    def ask(self) -> None:
-        """The time."""
-        self._send("ask", _frame(Time(ref=next(self._refs), sent_at=time.perf_counter())))
-
-    def _send(self, what: str, frame: bytes) -> None:
-        self.sent[what] += 1
-        next(self._turns[what]).send(frame)
-
-
-def _frame(command: object) -> bytes:
-    return wire.client_frame(_ENCODER.encode(command))
-
-
-async def _evenly(rates: Sequence[tuple[float, Callable[[], None]]], seconds: float) -> list[float]:
-    """Call each function so often per second, whatever is answered meanwhile.
-
-    Returns by how many seconds each step of ours was late.
-    """
-    start = time.perf_counter()
-    late: list[float] = []
-    done = [0] * len(rates)
-    due_at = start
-    while (elapsed := time.perf_counter() - start) < seconds:
-        for number, (per_second, call) in enumerate(rates):
-            due = int(elapsed * per_second)
-            for _ in range(due - done[number]):
-                call()
-            done[number] = due
-        due_at = max(due_at + PACE_SECONDS, time.perf_counter())
-        await asyncio.sleep(due_at - time.perf_counter())
-        late.append(max(0.0, time.perf_counter() - due_at))
-    return late
-
-
 # --- Ours -------------------------------------------------------------------------------------
 
 
 async def _ours(plan: Plan, folder: Path) -> dict[str, float]:
     async with AsyncExitStack() as stack:
-        running = await stack.enter_async_context(stand())
-        for child in (running.valkey.child, running.postgres.child):
-            process.pin(child.pid, process.LOADER_CORE)
-        await running.start_web(core=process.SERVER_CORE, LIVESALE_TICK_MS=str(TICK_MS))
-        running.start_worker(core=process.LOADER_CORE)
-        await running.open_show()
-        people = await _people(running, plan.people)
-        stack.push_async_callback(swarm.hang_up, people)
+        show = live_show(worker=True, LIVESALE_TICK_MS=str(TICK_MS))
+        running = await stack.enter_async_context(show)
+        busy = await people.sign_in(running, plan.people)
+        stack.push_async_callback(swarm.hang_up, busy)
         others = await stack.enter_async_context(
             crowd(folder, running.port, running.upgrade_request(), plan.viewers - plan.people)
         )
-        return await _show(running, plan, people, others)
-
-
-async def _people(running: Stand, count: int) -> list[Person]:
-    requests = itertools.repeat(running.upgrade_request(), count)
-    people = await swarm.connect(running.port, requests, Person)
-    tokens = [running.token("viewer", f"viewer-{number}") for number in range(count)]
-    await buyers.say_hello(people, tokens)
-    return people
+        return await _show(running, plan, busy, others)
 
 
 async def _show(
-    running: Stand, plan: Plan, people: Sequence[Person], others: Crowd
+    running: Stand, plan: Plan, busy: Sequence[people.Person], others: Crowd
 ) -> dict[str, float]:
     """The room at work for `plan.seconds`. Raises RuntimeError when anybody was refused or lost."""
     assert running.web is not None
     units = 2 * round(CLAIMS * plan.share * plan.seconds)
     sale = await running.open_sale(units, units)
-    heard, doings = Heard(), Doings(people, sale)
-    for person in people:
+    heard, doings = people.Heard(), people.Doings(busy, sale)
+    for person in busy:
         person.take_part(heard)
     stale = await Staleness.start(running, sale)
     await asyncio.sleep(SETTLE_SECONDS)
@@ -234,17 +104,17 @@ async def _show(
     await others.mark()
     before, waited = process.cpu(running.web.pid), process.waited_us(running.web.pid)
     start = time.perf_counter()
-    speaking = asyncio.create_task(_speak(running, HOST_LINES * share))
+    speaking = asyncio.create_task(people.speak(running, HOST_LINES * share))
     watching = asyncio.create_task(_worst_lag(running))
-    late = await _evenly(rates, plan.seconds)
+    late = await people.evenly(rates, plan.seconds)
     seconds = time.perf_counter() - start
     used = process.cpu(running.web.pid).since(before).total
     waited = process.waited_us(running.web.pid) - waited
     counts = await others.counts()
     await asyncio.sleep(SETTLE_SECONDS)  # what is on its way
-    lag, said = await _ended(watching), await _ended(speaking)
+    lag, said = await people.ended(watching), await people.ended(speaking)
     await stale.stop()
-    _verify(doings, heard, counts.lost)
+    people.verify(doings, heard, counts.lost)
     return {
         "stale_p50_ms": report.percentile(stale.ages, 0.5) * 1000,
         "stale_p99_ms": report.percentile(stale.ages, 0.99) * 1000,
@@ -262,26 +132,6 @@ async def _show(
     }
 
 
-def _verify(doings: Doings, heard: Heard, lost: int) -> None:
-    """Every command that has a reply was accepted, every claim confirmed, nobody was cut off."""
-    wanted = doings.sent["chat"] + doings.sent["claim"] + doings.sent["ask"]
-    if heard.accepted != wanted or heard.refused or lost or heard.orders != doings.sent["claim"]:
-        told = f"{heard.accepted} of {wanted} accepted, {heard.orders} orders"
-        raise RuntimeError(f"{told}, refused {dict(heard.refused)}, {lost} viewers lost")
-
-
-async def _speak(running: Stand, per_second: float) -> float:
-    """Host lines until cancelled; how many."""
-    said = 0.0
-    with suppress(asyncio.CancelledError):
-        while True:
-            text = {"text": f"第 {said:.0f} 句"}
-            await running.call("POST", f"/api/shows/{running.show_id}/commentary", text)
-            said += 1
-            await asyncio.sleep(1 / per_second)
-    return said
-
-
 async def _worst_lag(running: Stand) -> float:
     """The worst livesale_loop_lag_seconds until cancelled."""
     worst = 0.0
@@ -290,12 +140,6 @@ async def _worst_lag(running: Stand) -> float:
             await asyncio.sleep(1)
             worst = max(worst, await running.metric("livesale_loop_lag_seconds"))
     return worst
-
-
-async def _ended(task: "asyncio.Task[float]") -> float:
-    """What a task found that runs until it is cancelled."""
-    task.cancel()
-    return await task
 
 
 # --- Publishing by the message ----------------------------------------------------------------
@@ -328,7 +172,7 @@ async def _per_message(plan: Plan, folder: Path) -> dict[str, float]:
 
         per_second = (LIKES + LINES + CLAIMS + HOST_LINES) * plan.share
         before = process.cpu(peer.child.pid)
-        await _evenly([(per_second, publish)], seconds)
+        await people.evenly([(per_second, publish)], seconds)
         used = process.cpu(peer.child.pid).since(before).total
         delivered = len(aged.ages)
     return {

@@ -20,21 +20,20 @@ import socket
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
-from loadtest import ages, fanout, peers, process, report, swarm, wire
-from loadtest.crowd import crowd
-from loadtest.stand import Stand, stand
+from loadtest import ages, peers, process, report, swarm, wire
+from loadtest.publishing import Published
+from loadtest.stand import Stand, live_show
 from server.protocol.messages import Tick, Time, Welcome
 
 PER_SECOND = 10  # publishes and a talker's commands
 RECEIVE_BYTES = 4_096  # the slow ones' socket buffer, so that theirs fill within seconds
-PING_SECONDS = 3  # the web process's setting; the default is 20
 LATE_PONG_SECONDS = 3.0
 DOZE_SECONDS = 6.0
 AWAKE_SECONDS = 4.0  # until a dozer must have the newest
@@ -56,16 +55,16 @@ class Plan:
     sampled: int
     slow: int
     window_s: float  # before, and after
+    ping_s: int  # between two pings of the web process; the default is 20
 
     @classmethod
     def of(cls, quick: bool) -> "Plan":
-        return cls(60, 10, 8, 1.0) if quick else cls(1_000, 50, 50, 15.0)
+        return cls(60, 10, 8, 1.0, 1) if quick else cls(1_000, 50, 50, 15.0, 3)
 
 
 async def run(*, quick: bool) -> report.Result:
     """Our ladder, then a server without one."""
     plan = Plan.of(quick)
-    process.pin(0, process.LOADER_CORE)
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="livesale-bench-") as directory:
         figures = await _ours(plan, Path(directory))
@@ -202,7 +201,7 @@ class SlowOnes:
                     talker.send(_TIME)
                 await asyncio.sleep(1 / PER_SECOND)
 
-    async def wake_dozers(self, published: fanout.Published, had: int) -> float:
+    async def wake_dozers(self, published: Published, had: int) -> float:
         """Let them read on; the share of the versions since `had` that was folded for them."""
         await asyncio.sleep(DOZE_SECONDS)
         for dozer in self.dozers:
@@ -234,18 +233,11 @@ class SlowOnes:
 
 
 async def _ours(plan: Plan, folder: Path) -> dict[str, float]:
-    async with AsyncExitStack() as stack:
-        running = await stack.enter_async_context(stand())
-        process.pin(running.valkey.child.pid, process.LOADER_CORE)
-        ping = str(PING_SECONDS)
-        await running.start_web(core=process.SERVER_CORE, LIVESALE_PING_SECONDS=ping)
-        await running.open_show()
-        request = running.upgrade_request()
-        feeding = ages.feeding(running, running.port, plan.sampled, PER_SECOND)
-        feed = await stack.enter_async_context(feeding)
-        others = plan.viewers - plan.slow - plan.sampled
-        await stack.enter_async_context(crowd(folder, running.port, request, others))
-        return await _with_slow_ones(running, plan, feed)
+    async with live_show(LIVESALE_PING_SECONDS=str(plan.ping_s)) as running:
+        quick_ones = plan.viewers - plan.slow
+        feeding = ages.feeding(running, folder, quick_ones, plan.sampled, PER_SECOND)
+        async with feeding as feed:
+            return await _with_slow_ones(running, plan, feed)
 
 
 async def _with_slow_ones(running: Stand, plan: Plan, feed: ages.Feed) -> dict[str, float]:

@@ -27,6 +27,7 @@ from server.store import keys
 
 HOST = "bench-host"
 TOKEN_SECONDS = 3600
+SALE_SECONDS = 1200
 READY_SECONDS = 30.0
 ROOMY: Mapping[str, str] = {  # one address and one loader stand for a whole audience
     "LIVESALE_VIEWERS_PER_ADDRESS_MAX": "20000",
@@ -89,15 +90,19 @@ class Stand:
             **settings,
         }
 
-    async def start_web(self, *, core: int | None = None, **settings: str) -> process.Process:
+    async def start_web(
+        self, *, core: int | None = None, processes: int = 1, **settings: str
+    ) -> process.Process:
         """Start the web process (it makes the tables) and wait until it is ready.
 
-        Settings are LIVESALE_ names.
+        Settings are LIVESALE_ names. More than one of `processes` share the port; what is handed
+        back is the one that looks after them.
         """
         log = self.folder / "web.log"
-        self.web = self._start("web", log, core, settings)
+        many = () if processes == 1 else ("--processes", str(processes))
+        self.web = self._start("web", log, core, settings, *many)
         self.webs.append(self.web)
-        await process.listening(self.web, self.port)
+        await process.listening(self.web, self.port, sockets=processes)
         return self.web
 
     async def start_another_web(
@@ -116,11 +121,11 @@ class Stand:
         return self.worker
 
     def _start(
-        self, name: str, log: Path, core: int | None, settings: Mapping[str, str]
+        self, name: str, log: Path, core: int | None, settings: Mapping[str, str], *options: str
     ) -> process.Process:
         return process.start(
             name,
-            [sys.executable, "-m", "server.cli", name],
+            [sys.executable, "-m", "server.cli", name, *options],
             log=log,
             core=core,
             environment=self.environment(settings),
@@ -159,19 +164,24 @@ class Stand:
         return next(float(line.split()[1]) for line in lines if line.split()[0] == name)
 
     async def open_show(self) -> str:
-        """Create a show and start it; its id."""
+        """Create a show and start it; its id. From then on it is the one that all here is about."""
+        self.show_id = ""  # whoever makes a show needs a token for all of them
         show = await self.call("POST", "/api/shows", {"title": "bench"})
         self.show_id = show["show"]
         await self.call("POST", f"/api/shows/{self.show_id}/start")
         return self.show_id
 
-    async def open_sale(self, units: int, limit: int) -> int:
-        """A product with one sku and an open flash sale of `units` of it; the sale's id."""
+    async def open_sale(self, units: int, limit: int, *, starts_at: int = 0) -> int:
+        """A product with one sku and a flash sale of `units` of it; the sale's id.
+
+        It is open now, or scheduled for `starts_at` (ms of Redis time).
+        """
         api = f"/api/shows/{self.show_id}"
         sku = {"title": "bench", "price": 9900, "currency": "CNY", "inventory": units}
         product = await self.call("POST", f"{api}/products", {"title": "bench", "skus": [sku]})
         terms = {"sku": product["skus"][0]["sku"], "price": 990, "units": units}
-        terms |= {"limit_per_buyer": limit, "countdown_s": 0, "duration_s": 1200, "start": "now"}
+        terms |= {"limit_per_buyer": limit, "duration_s": SALE_SECONDS}
+        terms |= {"start": "at", "starts_at": starts_at} if starts_at else {"start": "now"}
         return int((await self.call("POST", f"{api}/sales", terms))["sale"])
 
 
@@ -199,6 +209,25 @@ async def stand(durability: str = "fast") -> AsyncIterator[Stand]:
         stack.push_async_callback(postgres.stop)
         running = Stand(folder, valkey, postgres, durability)
         stack.push_async_callback(_stop_ours, running)
+        yield running
+
+
+@asynccontextmanager
+async def live_show(
+    *, worker: bool = False, processes: int = 1, **settings: str
+) -> AsyncIterator[Stand]:
+    """A show that runs: its web process alone on the server's core, all else, and we, on the other.
+
+    Settings (LIVESALE_ names) are the web process's.
+    """
+    process.pin(0, process.LOADER_CORE)
+    async with stand() as running:
+        for child in (running.valkey.child, running.postgres.child):
+            process.pin(child.pid, process.LOADER_CORE)
+        await running.start_web(core=process.SERVER_CORE, processes=processes, **settings)
+        if worker:
+            running.start_worker(core=process.LOADER_CORE)
+        await running.open_show()
         yield running
 
 

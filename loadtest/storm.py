@@ -21,7 +21,7 @@ from pathlib import Path
 
 from loadtest import ages, process, report
 from loadtest.crowd import Crowd, crowd
-from loadtest.stand import stand
+from loadtest.stand import live_show
 
 PER_SECOND = 5  # publishes
 JOINS_PER_SECOND = 5_000  # the setting's default
@@ -46,36 +46,30 @@ class Plan:
 async def run(*, quick: bool) -> report.Result:
     """One storm."""
     plan = Plan.of(quick)
-    process.pin(0, process.LOADER_CORE)
     async with AsyncExitStack() as stack:
         directory = tempfile.TemporaryDirectory(prefix="livesale-bench-")
         folder = Path(stack.enter_context(directory))
-        running = await stack.enter_async_context(stand())
-        for child in (running.valkey.child, running.postgres.child):
-            process.pin(child.pid, process.LOADER_CORE)
-        stops = await running.start_web(core=process.LOADER_CORE)
-        stays, port = await running.start_another_web(
-            core=process.SERVER_CORE, LIVESALE_JOINS_PER_SECOND_MAX=str(JOINS_PER_SECOND)
-        )
-        await running.open_show()
-        request = running.upgrade_request()
-        feeding = ages.feeding(running, port, plan.sampled, PER_SECOND)
+        joins = str(JOINS_PER_SECOND)
+        running = await stack.enter_async_context(live_show(LIVESALE_JOINS_PER_SECOND_MAX=joins))
+        stops, port = await running.start_another_web(core=process.LOADER_CORE)
+        feeding = ages.feeding(running, folder, plan.staying, plan.sampled, PER_SECOND)
         feed = await stack.enter_async_context(feeding)
-        others = crowd(folder, port, request, plan.staying - plan.sampled)
-        await stack.enter_async_context(others)
-        many = await stack.enter_async_context(
-            crowd(folder, running.port, request, plan.thrown_out, next_port=port)
+        leaving = crowd(
+            folder, port, running.upgrade_request(), plan.thrown_out, next_port=running.port
         )
+        many = await stack.enter_async_context(leaving)
+        assert running.web is not None
+        stays = running.web.pid
         await feed.window(plan.window_s / 4)  # warms up
         figures = {"age_p99_before_ms": await feed.window(plan.window_s)}
         feed.ages = []
-        used, waited = process.cpu(stays.pid), process.waited_us(stays.pid)
+        used, waited = process.cpu(stays), process.waited_us(stays)
         stops.send(signal.SIGTERM)
         figures |= await _return(many, plan.thrown_out)
         seconds = figures["all_back_s"]
         figures["age_p99_during_ms"] = feed.p99_ms()
-        figures["web_cpu_share"] = process.cpu(stays.pid).since(used).total / seconds / 1e6
-        figures["web_waited_share"] = (process.waited_us(stays.pid) - waited) / seconds / 1e6
+        figures["web_cpu_share"] = process.cpu(stays).since(used).total / seconds / 1e6
+        figures["web_waited_share"] = (process.waited_us(stays) - waited) / seconds / 1e6
         figures["age_p99_after_ms"] = await feed.window(plan.window_s)
     setting: dict[str, object] = {"thrown_out": plan.thrown_out, "staying": plan.staying}
     return report.Result(figures, [], setting | {"publishes_per_s": PER_SECOND})

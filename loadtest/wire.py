@@ -14,7 +14,7 @@ PING: Final = 0x9
 PONG: Final = 0xA
 
 
-def upgrade_request(host: str, path: str, subprotocol: str = "") -> bytes:
+def upgrade_request(host: str, path: str, subprotocol: str = "", extensions: str = "") -> bytes:
     """The client's handshake (RFC 6455 section 4.1), as a browser on the same host sends it."""
     lines = [
         f"GET {path} HTTP/1.1",
@@ -27,6 +27,8 @@ def upgrade_request(host: str, path: str, subprotocol: str = "") -> bytes:
     ]
     if subprotocol:
         lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    if extensions:
+        lines.append(f"Sec-WebSocket-Extensions: {extensions}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 

@@ -2,5 +2,6 @@
 
 Every binary WebSocket message a client sends goes to every client or, in those named echo, back
 to this one.
-Run as `python -m loadtest.references.NAME PORT`; they listen on 127.0.0.1 until killed.
+Run as `python -m loadtest.references.NAME PORT`, or `node NAME.cjs PORT`; they listen on 127.0.0.1
+until killed.
 """

@@ -3,10 +3,9 @@
 import sys
 from contextlib import suppress
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from loadtest.references.starlette_loop import serve
 
 
 async def echo(socket: WebSocket) -> None:
@@ -17,20 +16,5 @@ async def echo(socket: WebSocket) -> None:
             await socket.send_bytes(await socket.receive_bytes())
 
 
-def main(port: int) -> None:
-    """Serve until killed."""
-    uvicorn.run(
-        Starlette(routes=[WebSocketRoute("/{path:path}", echo)]),
-        host="127.0.0.1",
-        port=port,
-        loop="uvloop",
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        ws_ping_interval=None,
-        log_level="error",
-        backlog=4096,
-    )
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    serve(echo, int(sys.argv[1]))

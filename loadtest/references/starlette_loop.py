@@ -1,6 +1,7 @@
 """Reference: a Starlette endpoint on uvicorn and uvloop, `await send_bytes` in a loop."""
 
 import sys
+from collections.abc import Awaitable, Callable
 
 import uvicorn
 from starlette.applications import Starlette
@@ -25,10 +26,10 @@ async def viewer(socket: WebSocket) -> None:
         VIEWERS.discard(socket)
 
 
-def main(port: int) -> None:
+def serve(endpoint: Callable[[WebSocket], Awaitable[None]], port: int) -> None:
     """Serve until killed."""
     uvicorn.run(
-        Starlette(routes=[WebSocketRoute("/{path:path}", viewer)]),
+        Starlette(routes=[WebSocketRoute("/{path:path}", endpoint)]),
         host="127.0.0.1",
         port=port,
         loop="uvloop",
@@ -41,4 +42,4 @@ def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    serve(viewer, int(sys.argv[1]))

@@ -1,6 +1,7 @@
 """Reference: `websockets.broadcast` on uvloop, no compression, no pings."""
 
 import sys
+from collections.abc import Awaitable, Callable
 
 import uvloop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
@@ -18,13 +19,13 @@ async def viewer(connection: ServerConnection) -> None:
         VIEWERS.discard(connection)
 
 
-async def main(port: int) -> None:
+async def serve_forever(handler: Callable[[ServerConnection], Awaitable[None]], port: int) -> None:
     """Serve until killed."""
     async with serve(
-        viewer, "127.0.0.1", port, compression=None, ping_interval=None, backlog=4096
+        handler, "127.0.0.1", port, compression=None, ping_interval=None, backlog=4096
     ) as server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(serve_forever(viewer, int(sys.argv[1])))

@@ -3,7 +3,9 @@
 import sys
 
 import uvloop
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
+
+from loadtest.references.websockets_broadcast import serve_forever
 
 
 async def echo(connection: ServerConnection) -> None:
@@ -12,13 +14,5 @@ async def echo(connection: ServerConnection) -> None:
         await connection.send(message)
 
 
-async def main(port: int) -> None:
-    """Serve until killed."""
-    async with serve(
-        echo, "127.0.0.1", port, compression=None, ping_interval=None, backlog=4096
-    ) as server:
-        await server.serve_forever()
-
-
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(serve_forever(echo, int(sys.argv[1])))

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("psutil", reason="the extra `bench` is not installed")
 
 MACHINE = {"cpu", "cores", "system", "python", "load_average", "packages"}
-FIGURES = {
+TABLE = {  # what `table` runs: benchmark -> figures
     "fanout": {
         "cpu_us_per_frame",
         "user_cpu_us_per_frame",
@@ -22,6 +22,27 @@ FIGURES = {
         "ratio_to_picows",
         "rss_kb_per_viewer",
         "cpu_us_per_join",  # these two by the benchmark `joins`, which is a part of it
+    },
+    "hub": {
+        "hub_cpu_us_per_claim",
+        "hub_cpu_us_per_sold_out",
+        "hub_cpu_us_per_held",
+        "picows_echo_cpu_us",
+        "websockets_echo_cpu_us",
+        "starlette_echo_cpu_us",
+        "ratio_to_picows_echo",
+    },
+    "compression": {"bytes_per_frame", "deflate_bytes_per_frame", "deflate_cpu_us_per_frame"},
+}
+WITH_COMPILER = {  # what more it finds where C can be compiled: crowds and the floor are in C
+    "fanout": {
+        "floor_cpu_us_per_frame",
+        "ratio_to_floor",
+        "cpu_us_per_frame_10k",
+        "ratio_to_floor_10k",
+        "ratio_to_picows_10k",
+        "rush_s",
+        "websockets_rush_s",
     },
     "room": {
         "stale_p99_ms",
@@ -40,14 +61,31 @@ FIGURES = {
         "websockets_rss_kb_per_slow_viewer",
     },
     "storm": {"all_back_s", "refused", "age_p99_before_ms", "age_p99_during_ms"},
-    "hub": {
-        "hub_cpu_us_per_claim",
-        "hub_cpu_us_per_sold_out",
-        "hub_cpu_us_per_held",
-        "picows_echo_cpu_us",
-        "websockets_echo_cpu_us",
-        "starlette_echo_cpu_us",
-        "ratio_to_picows_echo",
+    "processes": {
+        "one_cpu_us_per_frame",
+        "two_cpu_us_per_frame",
+        "ratio_of_two_to_one",
+        "redis_commands_ratio",
+        "redis_bytes_in_ratio",
+        "redis_bytes_out_ratio",
+        "redis_2_hubs_commands_per_s_many",
+    },
+    "opening": {
+        "clock_error_p99_ms",
+        "guess_error_p99_ms",
+        "open_spread_p99_ms",
+        "told_spread_p99_ms",
+        "told_too_late_of_the_sale",
+    },
+}
+FIGURES = {  # of the benchmarks that run alone
+    "soak": {
+        "web_rss_growth_percent_in_10_min",
+        "worker_rss_growth_percent_in_10_min",
+        "web_descriptors_growth_in_10_min",
+        "web_tasks_growth_in_10_min",
+        "redis_bytes_per_claim",
+        "flat",
     },
     "claim": {
         "accepted_per_s",
@@ -63,29 +101,15 @@ FIGURES = {
         "loader_cpu_us_per_accepted",
         "confirm_p99_ms",
         "stale_p99_ms",
-        "strict_accepted_per_s",
-        "strict_burst_accepted_per_s",
-        "strict_server_cpu_us_per_accepted",
-        "strict_confirm_p99_ms",
     },
     "orders": {
-        "persisted_per_s",
-        "worker_cpu_us_per_order",
-        "redis_cpu_us_per_order",
-        "postgres_cpu_us_per_order",
         "strict_persisted_per_s",
+        "strict_worker_cpu_us_per_order",
+        "strict_redis_cpu_us_per_order",
+        "strict_postgres_cpu_us_per_order",
     },
     "script": {"redis_us_accept_1", "redis_us_known_128", "call_us_sold_out_512"},
 }
-
-WITH_COMPILER = {  # what more `fanout` finds where C can be compiled
-    "floor_cpu_us_per_frame",
-    "ratio_to_floor",
-    "cpu_us_per_frame_10k",
-    "ratio_to_floor_10k",
-    "ratio_to_picows_10k",
-}
-NEEDS_COMPILER = {"room", "slow", "storm"}  # their crowds are a program in C
 
 
 async def livesale_bench(*arguments: str) -> tuple[int, str, str]:
@@ -100,30 +124,48 @@ async def livesale_bench(*arguments: str) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-@pytest.mark.timeout(300)  # `slow` waits for every rung of the ladder: 40 s on a calm machine
-@pytest.mark.parametrize("name", FIGURES)
-async def test_bench_in_quick_mode_prints_one_object_with_its_figures(name: str) -> None:
-    can_compile = shutil.which("cc") is not None
+async def quick(name: str) -> dict[str, Any]:
+    """What a benchmark prints in quick mode."""
     status, out, err = await livesale_bench(name, "--json", "--quick")
-    if name in NEEDS_COMPILER and not can_compile:
-        assert status == 1
-        assert "no C compiler" in err
-        return
     assert status == 0, err
     printed: dict[str, Any] = json.loads(out)
-    wanted = FIGURES[name]
-    if name == "fanout" and can_compile:
-        wanted = wanted | WITH_COMPILER
     assert printed["bench"] == name
-    assert wanted <= printed["figures"].keys()
     assert all(isinstance(value, float) for value in printed["figures"].values())
     assert printed["machine"].keys() >= MACHINE
+    return printed
+
+
+@pytest.mark.timeout(300)  # of a minute on a calm machine
+async def test_bench_table_in_quick_mode_has_a_row_for_every_goal_and_all_figures() -> None:
+    printed = await quick("table")
+    wanted = {f"{bench}.{figure}" for bench in TABLE for figure in TABLE[bench]}
+    not_measured = {row[0] for row in printed["rows"] if row[2] == "not measured"}
+    if shutil.which("cc") is not None:
+        wanted |= {f"{bench}.{name}" for bench in WITH_COMPILER for name in WITH_COMPILER[bench]}
+        assert not not_measured, printed["notes"]
+    else:
+        assert any("no C compiler" in note for note in printed["notes"])
+    assert wanted <= printed["figures"].keys(), printed["notes"]
+    assert len(printed["rows"]) > len(TABLE | WITH_COMPILER)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", FIGURES)
+async def test_bench_in_quick_mode_prints_one_object_with_its_figures(name: str) -> None:
+    printed = await quick(name)
+    assert FIGURES[name] <= printed["figures"].keys()
 
 
 async def test_bench_list_names_every_benchmark() -> None:
     status, out, _ = await livesale_bench("list")
     assert status == 0
-    assert set(out.split()) == {*FIGURES, "joins"}
+    assert set(out.split()) == {"table", "joins", *TABLE, *WITH_COMPILER, *FIGURES}
+
+
+async def test_bench_minutes_for_another_benchmark_than_soak_is_a_usage_error() -> None:
+    status, _, err = await livesale_bench("joins", "--minutes", "3")
+    assert status == 2
+    assert "soak" in err
 
 
 async def test_bench_of_an_unknown_name_is_a_usage_error() -> None:

@@ -1,4 +1,6 @@
-"""The benchmarks' own tools: frames as a client makes and reads them, percentiles, medians."""
+"""The tools of the benchmarks: frames as a client makes and reads them, numbers, clocks, tables."""
+
+import dataclasses
 
 import pytest
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from loadtest import report, wire
+from loadtest import clocks, report, table, wire
 
 
 def parsed_by_websockets(data: bytes, *, mask: bool) -> Frame:
@@ -44,3 +46,63 @@ def test_percentile_is_the_nearest_rank(values: list[float], share: float, found
 
 def test_medians_when_a_run_lacks_a_figure_then_the_others_count() -> None:
     assert report.medians([{"a": 1.0, "b": 5.0}, {"a": 3.0}, {"a": 2.0}]) == {"a": 2.0, "b": 5.0}
+
+
+def test_slope_of_a_line_with_spikes_is_that_of_the_line() -> None:
+    along = [float(at) for at in range(20)]
+    values = [3 * at + (1_000 if at % 7 == 0 else 0) for at in along]
+    assert report.slope(along, values) == pytest.approx(3)
+
+
+@pytest.mark.parametrize("along", [[], [5.0], [5.0, 5.0]])
+def test_slope_without_two_places_is_0(along: list[float]) -> None:
+    assert report.slope(along, along) == 0
+
+
+class Shown:
+    """A local clock that shows what it is told to."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+
+    def __call__(self) -> float:
+        return self.ms
+
+
+def test_server_clock_believes_the_quickest_reply_and_of_equals_the_newest() -> None:
+    local = Shown()
+    clock = clocks.ServerClock(local)
+    clock.seed(1_500)
+    for sent_at, came_at, server in [(0, 100, 1_040), (200, 220, 1_215), (300, 320, 1_312)]:
+        local.ms = came_at
+        clock.sample(sent_at, server)
+    assert clock.best.round_trip == 20
+    assert clock.local_at(1_312) == 310
+
+
+def test_server_clock_when_the_local_clock_stood_still_then_old_samples_are_gone() -> None:
+    local = Shown()
+    clock = clocks.ServerClock(local)
+    clock.sample(0, 1_000)
+    local.ms = 50
+    clock.sample(0, 61_025)
+    assert clock.local_at(61_025) == 25
+
+
+def test_local_clock_knows_the_truth_whatever_it_shows() -> None:
+    local = clocks.LocalClock(skew_ms=12_345_678, drift=50e-6)
+    assert local.wall_at(local.now()) == pytest.approx(clocks.wall_ms(), abs=50)
+
+
+def test_table_row_tells_the_goal_what_was_measured_and_the_ratios() -> None:
+    row = table.Row("CPU", "cpu_us", "µs", "≤ 2 µs", 2, beside="{}_cpu_us")
+    figures = {"cpu_us": 3.0, "floor_cpu_us": 2.0, "picows_cpu_us": 6.0}
+    told = ("CPU", "≤ 2 µs", "3 µs", "**no**", "1.5 floor, 0.5 picows")
+    assert table.cells(row, figures) == told
+
+
+def test_table_row_bound_by_a_ratio_is_met_when_the_ratio_is() -> None:
+    row = table.Row("CPU", "us", "µs", "", 1.1, bound="ratio_to_floor", beside="ratio_to_{}")
+    met = table.cells(dataclasses.replace(row, goal="≤ 1.1 ×"), {"us": 7.0, "ratio_to_floor": 0.9})
+    assert met == ("CPU", "≤ 1.1 ×", "7 µs", "yes", "0.9 floor")
+    assert table.cells(row, {})[2] == "not measured"
