@@ -124,7 +124,7 @@ class Commands:
 
     def dispatch(self, viewer: Viewer, command: Command, /) -> None:
         """Do `command`; whatever happens, a command with a ref is answered once."""
-        name, handler = _NAMED[type(command)]
+        name, handler = COMMANDS[type(command)]
         metrics.commands.add(name)
         try:
             handler(self, viewer, command)
@@ -257,7 +257,8 @@ def on_time(commands: Commands, viewer: Viewer, time: Time) -> None:
     viewer.send(Accepted(ref=time.ref, time=TimeResult(time.sent_at, now)))
 
 
-COMMANDS: Final[Mapping[type[Any], Callable[[Commands, Viewer, Any], None]]] = {
+Handler = Callable[[Commands, Viewer, Any], None]
+_HANDLERS: Final[Mapping[type[Any], Handler]] = {
     Hello: on_hello,
     Chat: on_chat,
     Like: on_like,
@@ -265,8 +266,9 @@ COMMANDS: Final[Mapping[type[Any], Callable[[Commands, Viewer, Any], None]]] = {
     OrderStatus: on_order_status,
     Time: on_time,
 }
-_NAMED: Final = {
-    kind: (str(kind.__struct_config__.tag), handler) for kind, handler in COMMANDS.items()
+# With their names for the metrics.
+COMMANDS: Final[Mapping[type[Any], tuple[str, Handler]]] = {
+    kind: (str(kind.__struct_config__.tag), handler) for kind, handler in _HANDLERS.items()
 }
 
 

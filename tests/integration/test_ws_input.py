@@ -261,8 +261,7 @@ async def test_command_when_our_code_fails_then_it_is_answered_internal(
         raise RuntimeError("planted")
 
     client = await web.viewer(show)
-    commands: dict[type, Callable[..., None]] = _command_table()
-    monkeypatch.setitem(commands, m.Time, planted)
+    monkeypatch.setitem(_command_table(), m.Time, ("time", planted))
     reply = await client.ask(lambda ref: m.Time(ref=ref))
     assert isinstance(reply, m.RefusedReply)
     assert reply.name == "internal"
@@ -271,7 +270,7 @@ async def test_command_when_our_code_fails_then_it_is_answered_internal(
     await client.close()
 
 
-def _command_table() -> dict[type, Callable[..., None]]:
+def _command_table() -> dict[type, tuple[str, Callable[..., None]]]:
     from server.web.commands import COMMANDS
 
     assert isinstance(COMMANDS, dict)
