@@ -40,7 +40,7 @@ NAME_CHARS_MAX: Final = 24
 SHOW_ID_PATTERN: Final = r"^[a-z0-9]{4,32}$"
 
 # --- Room and tick ---------------------------------------------------------------------------
-PHASE_VIEWERS_MAX: Final = 1_000  # viewers written in one loop turn
+PHASE_VIEWERS_MAX: Final = 512  # viewers written in one loop turn, 4 to 5 ms
 PHASE_MS_MAX: Final = 8.0  # and for how long
 TICK_LATE_SECONDS: Final = 0.05  # a frame that leaves so long after its instant counts as late
 LAG_SECONDS_MAX: Final = 2.0  # a pong later than this: catch-ups at 1 Hz instead of ticks

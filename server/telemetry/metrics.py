@@ -180,7 +180,7 @@ lanes = Lanes(room=room_lane, own=own_lane)
 tick_lateness = Spread(
     "livesale_tick_lateness_seconds",
     "From a group's instant within the tick (edges: from the change) until it was written to; "
-    "its count is ticks flushed, one per group of up to 1,000 viewers",
+    "its count is ticks flushed, one per group of up to 512 viewers",
     (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
 ticks_late = Counter("livesale_ticks_late", "Ticks that were more than 50 ms late")
