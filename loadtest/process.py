@@ -4,22 +4,24 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import psutil
 
-from server.supervision.child import Child, becomes_ready, until
+from server.supervision.child import LEASH, Child, becomes_ready, open_log, until
 
 Process: TypeAlias = Child
 STOP_SECONDS = 15.0
 START_SECONDS = 30.0
 
 # Read once, because pinning ourselves changes it.
-_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-SERVER_CORE = _CORES[0]  # for the process that is measured alone
-LOADER_CORE = _CORES[-1]  # for everything else
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+SERVER_CORE = CORES[0]  # for the process that is measured alone
+LOADER_CORE = CORES[-1]  # for everything else
 
 
 class Cpu(NamedTuple):
@@ -94,6 +96,15 @@ def pin(pid: int, core: int) -> None:
         os.sched_setaffinity(pid, {core})
 
 
+def give_way(pid: int, nice: int) -> None:
+    """Let others go before a process that has just started, as far as the system allows: by
+    itself (setpriority(2)) and, where each session counts as one, as a session (sched(7))."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+
+
 def free_port() -> int:
     """A port on loopback that nobody listens on right now."""
     with socket.socket() as probe:
@@ -107,15 +118,57 @@ def start(
     *,
     log: Path,
     core: int | None = None,
+    cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Process:
     """Start a child that ends with us, on one core if asked."""
     child = Child.spawn(
-        name, command, log=log, death_signal=signal.SIGKILL, environment=environment
+        name, command, log=log, death_signal=signal.SIGKILL, cwd=cwd, environment=environment
     )
     if core is not None:
         pin(child.pid, core)
     return child
+
+
+async def start_talking(
+    command: Sequence[str], *, log: Path, core: int | None = None, limit: int = 1 << 16
+) -> asyncio.subprocess.Process:
+    """Start a child that ends with us and is spoken to over its stdin and stdout; what it says on
+    stderr goes to `log`. `limit`: bytes that may wait to be read."""
+    leash = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(int(signal.SIGKILL))]
+    with open_log(log) as errors:
+        child = await asyncio.create_subprocess_exec(
+            *leash, "-", "-", *command,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors,
+            limit=limit, start_new_session=True,
+        )  # fmt: skip
+    if core is not None:
+        pin(child.pid, core)
+    return child
+
+
+def cpu_of(pid: int) -> float:
+    """CPU time in µs used so far by one process; 0 when it is gone."""
+    try:
+        return _cpu_of_one(psutil.Process(pid)).total
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def family(pid: int) -> list[int]:
+    """A process and its present descendants (PostgreSQL has many, each in a session of its own)."""
+    try:
+        first = psutil.Process(pid)
+        return [pid, *(each.pid for each in first.children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def send_all(pids: Sequence[int], number: signal.Signals) -> None:
+    """A signal to each of them that is still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 async def listening(child: Process, port: int, *, sockets: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""A whole livesale for a benchmark: Valkey, PostgreSQL, the web process and the order worker.
+"""A whole livesale for a test: Valkey, PostgreSQL, web processes and the order worker.
 
 Real processes with the settings of production, except where a benchmark passes its own; all data
 in a temporary directory. Everything started here is ended here, by pid.
@@ -9,10 +9,12 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,13 @@ HOST = "bench-host"
 TOKEN_SECONDS = 3600
 SALE_SECONDS = 1200
 READY_SECONDS = 30.0
+QUIET: Mapping[str, str] = {"LIVESALE_LOG_LEVEL": "warning"}
 ROOMY: Mapping[str, str] = {  # one address and one loader stand for a whole audience
+    **QUIET,
     "LIVESALE_VIEWERS_PER_ADDRESS_MAX": "20000",
     "LIVESALE_JOINS_PER_SECOND_MAX": "100000",
     "LIVESALE_CLAIMS_PER_SECOND": "100000",
     "LIVESALE_DRAIN_SECONDS": "0",
-    "LIVESALE_LOG_LEVEL": "warning",
 }
 
 
@@ -42,10 +45,16 @@ class Stand:
     """Handles on what runs. `web` and `worker` are None until started; `webs` are all of them."""
 
     def __init__(
-        self, folder: Path, valkey: ValkeyServer, postgres: PostgresServer, durability: str
-    ) -> None:
+        self, folder: Path, valkey: ValkeyServer, postgres: PostgresServer, durability: str,
+        *, settings: Mapping[str, str] = ROOMY, root: Path | None = None, nice: int = 0,
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.durability = durability
+        self._settings = settings
+        self._root = root
+        self._nice = nice
+        self._again: dict[str, Callable[[], process.Process]] = {}  # part -> starts it anew
+        self._ports: dict[str, int] = {}
         self.valkey = valkey
         self.postgres = postgres
         self.web: process.Process | None = None
@@ -81,7 +90,8 @@ class Stand:
         """What web and worker are started with."""
         return {
             **os.environ,
-            **ROOMY,
+            **self._settings,
+            **({} if self._root is None else {"PYTHONPATH": str(self._root)}),
             "REDIS_URL": self.valkey.url,
             "DATABASE_URL": self.postgres.url(),
             "LIVESALE_SECRET": self.secret,
@@ -100,8 +110,7 @@ class Stand:
         """
         log = self.folder / "web.log"
         many = () if processes == 1 else ("--processes", str(processes))
-        self.web = self._start("web", log, core, settings, *many)
-        self.webs.append(self.web)
+        self.web = self._add_web(self.port, log, core, settings, *many)
         await process.listening(self.web, self.port, sockets=processes)
         return self.web
 
@@ -110,26 +119,100 @@ class Stand:
     ) -> tuple[process.Process, int]:
         """One more web process for the same shows, and its port."""
         port, name = process.free_port(), f"web-{len(self.webs)}.log"
-        another = self._start("web", self.folder / name, core, {"PORT": str(port), **settings})
-        self.webs.append(another)
+        settings = {"PORT": str(port), **settings}
+        another = self._add_web(port, self.folder / name, core, settings)
         await process.listening(another, port)
         return another, port
 
+    def _add_web(
+        self, port: int, log: Path, core: int | None, settings: Mapping[str, str], *options: str
+    ) -> process.Process:
+        part = f"web-{len(self.webs) + 1}"
+        self._ports[part] = port
+        self._again[part] = partial(self._start, "web", log, core, settings, *options)
+        self.webs.append(self._again[part]())
+        return self.webs[-1]
+
     def start_worker(self, *, core: int | None = None, **settings: str) -> process.Process:
         """Start the order worker; it takes up shows by itself."""
-        self.worker = self._start("worker", self.folder / "worker.log", core, settings)
+        log = self.folder / "worker.log"
+        self._again["worker"] = partial(self._start, "worker", log, core, settings)
+        self.worker = self._again["worker"]()
         return self.worker
 
     def _start(
         self, name: str, log: Path, core: int | None, settings: Mapping[str, str], *options: str
     ) -> process.Process:
-        return process.start(
+        child = process.start(
             name,
             [sys.executable, "-m", "server.cli", name, *options],
             log=log,
             core=core,
+            cwd=self._root,
             environment=self.environment(settings),
         )
+        if self._nice:
+            process.give_way(child.pid, self._nice)
+        return child
+
+    # --- Parts, and what may happen to them ---------------------------------------------------
+
+    def parts(self) -> list[str]:
+        """web-1, ..., worker, valkey, postgres: those that were started."""
+        return [*self._again, "valkey", "postgres"]
+
+    def part(self, name: str) -> list[int]:
+        """Pids of a part. Raises KeyError: there is none of that name."""
+        return process.family(self._child(name).pid)
+
+    def _child(self, name: str) -> process.Process:
+        if name in ("valkey", "postgres"):
+            return (self.valkey if name == "valkey" else self.postgres).child
+        if name == "worker" and self.worker is not None:
+            return self.worker
+        if name not in self._ports:
+            raise KeyError(name)
+        return self.webs[int(name.removeprefix("web-")) - 1]
+
+    async def stop_for(self, name: str, seconds: float) -> None:
+        """SIGSTOP to all processes of a part, SIGCONT after so long, or when cancelled."""
+        pids = self.part(name)
+        try:
+            process.send_all(pids, signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+        finally:
+            process.send_all(pids, signal.SIGCONT)
+
+    async def kill_and_start(self, name: str, seconds: float) -> None:
+        """SIGKILL to a part, and after so long, or when cancelled, start it again; returns when it
+        is ready."""
+        self._child(name).kill()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await self._start_again(name)
+
+    async def restart(self, name: str) -> None:
+        """Stop a part as its operator does, and start it again; returns when it is ready."""
+        number = signal.SIGINT if name == "postgres" else signal.SIGTERM
+        try:
+            await self._child(name).stop(number, process.STOP_SECONDS)
+        finally:
+            await self._start_again(name)
+
+    async def _start_again(self, name: str) -> None:
+        self._child(name).kill()  # if we were cancelled before it was gone
+        if name in ("valkey", "postgres"):
+            await (self.valkey if name == "valkey" else self.postgres).start()
+        elif name == "worker":
+            self.worker = self._again[name]()
+        else:
+            child = self.webs[int(name.removeprefix("web-")) - 1] = self._again[name]()
+            if name == "web-1":
+                self.web = child
+            await process.listening(child, self._ports[name])
+
+    # --- As the host, and as a scraper --------------------------------------------------------
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
         """One host API call. Raises RuntimeError on any status but 2xx."""
@@ -199,15 +282,29 @@ async def valkey_alone(durability: str = "fast") -> AsyncIterator[ValkeyServer]:
 
 
 @asynccontextmanager
-async def stand(durability: str = "fast") -> AsyncIterator[Stand]:
-    """Valkey and an empty PostgreSQL running; stopped and removed at the end, whatever ran."""
+async def stand(
+    durability: str = "fast",
+    *,
+    roomy: bool = True,
+    settings: Mapping[str, str] | None = None,
+    root: Path | None = None,
+    nice: int = 0,
+) -> AsyncIterator[Stand]:
+    """Valkey and an empty PostgreSQL running; stopped and removed at the end, whatever ran.
+
+    `roomy` False: the limits of production. `settings`: LIVESALE_ names for all that is started.
+    `root`: another tree whose server is started. `nice`: of web processes and worker.
+    """
+    settings = {**(ROOMY if roomy else QUIET), **(settings or {})}
     async with AsyncExitStack() as stack:
         valkey = await stack.enter_async_context(valkey_alone(durability))
         folder = valkey.socket.parent
         postgres = _postgres(folder, os.get_exec_path())
         await postgres.start()
         stack.push_async_callback(postgres.stop)
-        running = Stand(folder, valkey, postgres, durability)
+        running = Stand(
+            folder, valkey, postgres, durability, settings=settings, root=root, nice=nice
+        )
         stack.push_async_callback(_stop_ours, running)
         yield running
 

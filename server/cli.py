@@ -226,9 +226,23 @@ def bench(
     name: Annotated[str, typer.Argument(help="A benchmark; `list` names them.")],
 ) -> None:
     """Measure: `livesale bench NAME [--json] [options of that benchmark]`."""
-    from loadtest import bench as benchmarks
+    from loadtest.bench import command
 
-    raise typer.Exit(benchmarks.main([name, *context.args]))
+    raise typer.Exit(command.main([name, *context.args]))
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def loadtest(context: typer.Context) -> None:
+    """Test how a flash sale holds, and audit it: `livesale loadtest PRESET|FILE` (or --help)."""
+    from loadtest import command
+
+    raise typer.Exit(command.main(context.args))
 
 
 @app.command("build-client")

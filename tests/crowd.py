@@ -2,8 +2,8 @@
 happens to the servers, and write down everything they see (tests/history.py).
 
 A shopper makes one claim id, sends the claim, and sends the same claim again, on another process
-when the connection broke, until there is a last word. Connections are lean (loadtest/swarm.py):
-frames of the room are skipped unread except by watchers.
+when the connection broke, until there is a last word. Connections are lean
+(loadtest/bench/swarm.py): frames of the room are skipped unread except by watchers.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from typing import Final
 
 import msgspec
 
-from loadtest import swarm, wire
+from loadtest import wire
+from loadtest.bench import swarm
 from server import clock, limits
 from server.protocol import messages as m
 from tests.history import COMMITTED, ENDING, RELEASED, History

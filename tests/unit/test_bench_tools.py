@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from loadtest import clocks, report, table, wire
+from loadtest import wire
+from loadtest.bench import clocks, report, table
 
 
 def parsed_by_websockets(data: bytes, *, mask: bool) -> Frame:
