@@ -106,6 +106,18 @@ BODY_BYTES_MAX: Final = 64 * 1024  # HTTP request body
 # That of a full word list: six bytes a character (\uXXXX), quotes, a comma and a blank each.
 POLICY_BYTES_MAX: Final = WORDS_MAX * (WORD_CHARS_MAX * 6 + 4) + 1024
 
+# --- Rehearsals ------------------------------------------------------------------------------
+REHEARSAL_BUYERS_MIN: Final = 10
+REHEARSAL_BUYERS_MAX: Final = 2_000
+REHEARSAL_WATCHERS_MAX: Final = 2_000
+REHEARSAL_BOTS_MAX: Final = 50
+REHEARSAL_LIVE_MAX: Final = 500  # buyers, and watchers, while the real show is on
+REHEARSAL_SECONDS_MIN: Final = 15
+REHEARSAL_SECONDS_MAX: Final = 60
+REHEARSAL_SILENT_S: Final = 15.0  # a rehearsal whose process has said nothing for so long failed
+REHEARSALS_LISTED: Final = 20  # the newest of a show
+REHEARSAL_REPORT_BYTES_MAX: Final = 4 * 1024 * 1024  # of a report's page
+
 # A whole worst-case command must fit: a token is the longest field, chat may be 4 bytes a char.
 assert TOKEN_CHARS_MAX + 256 < COMMAND_BYTES_MAX
 assert CHAT_CHARS_MAX * 4 + 256 < COMMAND_BYTES_MAX

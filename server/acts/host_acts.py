@@ -6,6 +6,7 @@ from server.acts.moderation import ModerationActs
 from server.acts.orders import OrderActs
 from server.acts.products import ProductActs
 from server.acts.projector import Projector
+from server.acts.rehearsals import RehearsalActs
 from server.acts.sales import SaleActs
 from server.acts.shows import ShowActs
 from server.acts.webhooks import WebhookActs
@@ -40,4 +41,5 @@ class HostActs:
         self.moderation = ModerationActs(desk, room_store)
         self.webhooks = WebhookActs(desk, SystemResolver(), allow_private=webhook_allow_private)
         self.dead_letters = DeadLetterActs(desk)
+        self.rehearsals = RehearsalActs(desk, self.shows, self.products, self.sales)
         self.desk = desk

@@ -19,6 +19,7 @@ from server.acts.order_projector import OrderProjector
 from server.domain.identity import Identity
 from server.domain.money import line_total
 from server.domain.payment import step_after
+from server.domain.rehearsal import is_shadow
 from server.errors import RecordsUnavailable, Refused, StoreUnavailable
 from server.payments.provider import (
     Ack,
@@ -98,6 +99,8 @@ class PaymentActs:
         provider = self.providers.chosen
         if provider is None:
             raise Refused("not_found", "Nobody takes payments here")
+        if is_shadow(show_id) and provider.name != "demo":
+            raise Refused("forbidden", "A rehearsal moves no money")
         payment_id = clock.new_uuid7()
         async with transaction(self.pool) as conn:
             order = _payable(await payments.order_to_pay(conn, show_id, order_id, identity.user))

@@ -18,6 +18,7 @@ from server.acts.views import (
     show_view,
 )
 from server.domain.identity import Identity, require_moderator, require_show_maker
+from server.domain.rehearsal import is_shadow
 from server.domain.show import ShowAct, next_status
 from server.errors import Refused, StoreUnavailable
 from server.records import acts, products, shows
@@ -118,11 +119,14 @@ class ShowActs:
     # --- Reading ------------------------------------------------------------------------------
 
     async def get(self, identity: Identity, show_id: str) -> ShowView | PublicShow:
-        """All of it for its host and moderators, else what everybody may know."""
+        """All of it for its host and moderators, else what everybody may know: of a shadow show
+        nothing."""
         row = await self._row(show_id)
         try:
             require_moderator(identity, show_id, row.host_id)
         except Refused:
+            if is_shadow(show_id):
+                raise Refused("not_found", "No such show") from None
             return public_show(row)
         return show_view(row)
 

@@ -2,6 +2,7 @@
 
 from typing import Final, Literal, NamedTuple, get_args
 
+from server.domain.rehearsal import is_shadow
 from server.errors import Refused
 
 Role = Literal["host", "moderator", "viewer"]
@@ -22,8 +23,8 @@ class Identity(NamedTuple):
     expires_at: int
 
     def covers(self, show_id: str) -> bool:
-        """Whether the token was made for this show."""
-        return self.show in (EVERY_SHOW, show_id)
+        """Whether the token was made for this show; for a shadow show only its own tokens are."""
+        return self.show == show_id or (self.show == EVERY_SHOW and not is_shadow(show_id))
 
 
 def require_show_maker(identity: Identity) -> None:

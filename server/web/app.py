@@ -53,8 +53,10 @@ from server.web.admission import Admission
 from server.web.commands import Commands
 from server.web.crew import Crew
 from server.web.door import Usher
+from server.web.endpoint import Endpoint
 from server.web.health import Health, NotReady
 from server.web.host_audit import AuditDesk
+from server.web.host_rehearsals import RehearsalDesk
 from server.web.known_shows import KnownShows
 from server.web.late_releases import LateReleases
 from server.web.openapi import openapi_route
@@ -165,10 +167,13 @@ async def web_process(
         payments = open_payments(settings, stores, stack)
         audits = AuditDesk(lambda show_id: audit_in_child(settings, show_id))
         stack.push_async_callback(close_within, CLOSE_SECONDS, audits.aclose)
+        rehearsals = RehearsalDesk(settings, lambda: hub.viewers)
+        stack.push_async_callback(close_within, CLOSE_SECONDS, rehearsals.aclose)
         watch = make_watch(settings, stores, desks, hub, admission)
         health = make_health(settings, stores, hub, admission)
         told = health.public_routes(has_internal=has_internal)
-        app = make_app(settings, stores, watch, payments, audits, told)
+        others = (*audits.endpoints(), *rehearsals.endpoints(), *payments.endpoints())
+        app = make_app(settings, stores, watch, payments, others, told)
         internal = Starlette(routes=health.internal_routes())
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -282,6 +287,7 @@ def make_watch(
     origins = settings.allowed_origins
     return Watch(
         *(hub, admission, origins, desks.prepare, desks.is_prepared, known),
+        secret=settings.require_secret(),
         deflates=settings.compression,
     )
 
@@ -291,15 +297,13 @@ def make_app(
     stores: Stores,
     watch: Watch,
     payments: PaymentsApi,
-    audits: AuditDesk,
+    others: Sequence[Endpoint],
     health: Sequence[BaseRoute],
 ) -> Starlette:
-    """All routes of the public port."""
+    """All routes of the public port. `others`: endpoints of the API that have something running
+    behind them."""
     viewers = viewer_api.endpoints(demo=settings.demo)
-    endpoints = (
-        *(*host_api.ENDPOINTS, *audits.endpoints()),
-        *(*viewers, *payments.endpoints()),
-    )
+    endpoints = (*host_api.ENDPOINTS, *viewers, *others)
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws/{show_id}", watch.enter),
         WebSocketRoute("/{path:path}", watch.nowhere),

@@ -53,7 +53,8 @@ LiveShows = Callable[[], Awaitable[Sequence[LiveShow]]]
 
 
 class SecurityHeaders:
-    """Pure ASGI: SECURITY_HEADERS on every HTTP response, CSP on those that are HTML."""
+    """Pure ASGI: SECURITY_HEADERS on every HTTP response, CSP on those that are HTML and
+    bring none of their own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -69,7 +70,7 @@ class SecurityHeaders:
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 if headers.get("content-type", "").startswith("text/html"):
-                    headers["content-security-policy"] = CSP
+                    headers.setdefault("content-security-policy", CSP)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

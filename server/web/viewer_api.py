@@ -9,6 +9,7 @@ from server.acts.demo import DEMO_SHOW
 from server.acts.messages import Body
 from server.acts.views import OrderList, OrderView, order_view
 from server.domain.chat import clean_name
+from server.domain.rehearsal import is_shadow
 from server.errors import Refused
 from server.records import orders
 from server.web import auth
@@ -34,6 +35,8 @@ class DemoToken(Struct, frozen=True):
 
 async def demo_token(call: Call) -> DemoToken:
     """Demo mode only: anybody gets to be somebody. Names of the house are refused."""
+    if is_shadow(call.body.show):
+        raise Refused("not_found", "No such show")
     name = clean_name(call.body.name)
     user = f"demo-{clock.new_short_id()}"
     token = auth.issue(call.secret, user=user, role="viewer", show=call.body.show, name=name)

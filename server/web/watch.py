@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from server import clock
 from server.domain.rate_limit import BucketRule, TokenBucket
+from server.domain.rehearsal import is_shadow, lets_in
 from server.errors import CLOSES, Refused, StoreUnavailable
 from server.hub.hub import Hub
 from server.hub.room import Room
@@ -48,6 +49,7 @@ Resume = tuple[int, int]  # event epoch, seq
 class Watch:
     """The endpoint with what it needs. `prepare` makes a room ready for its first viewer.
 
+    `secret` signs what lets viewers into the shadow show of a rehearsal (`?rehearsal=`).
     `deflates`: viewers who offer permessage-deflate get it. `told` bounds how often the log says
     which origin was refused.
     """
@@ -58,6 +60,7 @@ class Watch:
     prepare: Callable[[Room], Awaitable[None]]
     is_prepared: Callable[[Room], bool]
     known: KnownShows
+    secret: bytes = field(repr=False)
     deflates: bool = False
     told: TokenBucket = field(default_factory=lambda: TokenBucket(_TOLD_RULE, 0.0))
 
@@ -72,6 +75,8 @@ class Watch:
         asked = read_usual(target, headers)
         room = self.hub.open_room(asked.show_id) if asked else None
         if asked is None or room is None or not self.is_prepared(room):
+            return None
+        if is_shadow(asked.show_id):  # not without a ticket, which is not a usual thing to bring
             return None
         if not origin_allowed(asked.origin, asked.host, self.allowed_origins):
             return None
@@ -88,6 +93,7 @@ class Watch:
         """One handshake from here to the hand-over."""
         try:
             codec, resume = self._read_request(websocket)
+            self._require_ticket(websocket)
             room = await self._find_room(websocket.path_params["show_id"])
         except Refused as refused:
             await self._deny(websocket, refused)
@@ -127,6 +133,12 @@ class Watch:
             if not self.told.take(_TOLD_RULE, clock.monotonic_ms()):
                 log.warning("origin_refused", origin=ascii(origin)[:ORIGIN_CHARS_LOGGED])
             raise Refused("origin_refused")
+
+    def _require_ticket(self, websocket: WebSocket) -> None:
+        """Raises Refused(not_found): to strangers there is no shadow show."""
+        ticket = websocket.query_params.get("rehearsal", "")
+        if not lets_in(self.secret, websocket.path_params["show_id"], ticket):
+            raise Refused("not_found", "No such show")
 
     async def _find_room(self, show_id: str) -> Room:
         if not _SHOW_ID.match(show_id):

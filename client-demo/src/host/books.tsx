@@ -7,6 +7,7 @@ import { AuditCard } from "./audit";
 import { DeadLetters } from "./dead-letters";
 import type { Desk } from "./desk";
 import { Orders } from "./orders";
+import { RehearsalCard } from "./rehearsal";
 import type { Act } from "./types";
 import { Unfold } from "./unfold";
 import { Webhooks } from "./webhooks";
@@ -15,6 +16,7 @@ export function Books({ desk }: { desk: Desk }) {
   return (
     <div class="books">
       <AuditCard desk={desk} />
+      <RehearsalCard desk={desk} />
       <Orders desk={desk} />
       <DeadLetters desk={desk} />
       <Webhooks desk={desk} />

@@ -7,6 +7,7 @@ import { type CallOptions, call, download, type Order } from "../ui/api";
 import { type Live, openLive } from "../ui/live";
 import { attempt } from "../ui/parts";
 import { keepToken, takeToken } from "../ui/token";
+import type { Summary } from "./rehearsed";
 import type {
   Act,
   AuditSummary,
@@ -17,6 +18,7 @@ import type {
   OrderDetail,
   OrderVerb,
   Product,
+  Rehearsal,
   Sale,
   SaleStats,
   Show,
@@ -247,6 +249,31 @@ export class Desk {
   audit(): Promise<AuditSummary> {
     return this.#ask("GET", "/audit?form=short");
   }
+
+  // --- rehearsals ------------------------------------------------------------------------------
+
+  rehearse(fields: object): Promise<Rehearsal> {
+    return this.#ask("POST", "/rehearsals", fields);
+  }
+
+  /** Newest first. */
+  async rehearsals(): Promise<Rehearsal[]> {
+    return (await this.#ask<{ rehearsals: Rehearsal[] }>("GET", "/rehearsals")).rehearsals;
+  }
+
+  rehearsal(rehearsal: number): Promise<Rehearsal & { summary: Summary | null }> {
+    return this.#ask("GET", `/rehearsals/${rehearsal}`);
+  }
+
+  async stopRehearsal(rehearsal: number): Promise<void> {
+    await this.#ask("POST", `/rehearsals/${rehearsal}/stop`);
+  }
+
+  rehearsalReport(rehearsal: number): Promise<Blob> {
+    return download(`/api/shows/${this.id}/rehearsals/${rehearsal}/report`, token.value);
+  }
+
+  // --- what was parked -------------------------------------------------------------------------
 
   /** Those nobody has decided on, newest first. */
   async deadLetters(): Promise<DeadLetter[]> {

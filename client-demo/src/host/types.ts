@@ -140,6 +140,18 @@ export interface AuditSummary {
   pools: PoolBalance[];
 }
 
+/** A sale tried out on synthetic people. `verdict`: "" without a summary. */
+export interface Rehearsal {
+  rehearsal: number;
+  sale: number;
+  status: "preparing" | "running" | "done" | "failed" | "stopped";
+  reason: string;
+  buyers: number;
+  progress: { phase: string; share: number; held: number; confirmed: number; left: number };
+  verdict: string;
+  ended_at: number;
+}
+
 export interface DeadLetter {
   dead_letter: number;
   sale: number;

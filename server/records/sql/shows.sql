@@ -15,8 +15,10 @@ SELECT * FROM shows WHERE show_id = $1
 SELECT * FROM shows WHERE show_id = $1 FOR NO KEY UPDATE
 
 -- name: list_shows
--- $1 host, $2 how many; newest first.
-SELECT * FROM shows WHERE host_id = $1 ORDER BY created_at DESC, show_id LIMIT $2
+-- $1 host, $2 how many; newest first, without the shadow shows of rehearsals.
+SELECT * FROM shows s WHERE host_id = $1
+AND NOT EXISTS (SELECT FROM rehearsals WHERE shadow_id = s.show_id)
+ORDER BY created_at DESC, show_id LIMIT $2
 
 -- name: update_show
 UPDATE shows SET title = $2, cover_url = $3, playback_url = $4, starts_at = $5,
