@@ -107,10 +107,10 @@ def web(
     """Serve pages, HTTP API and WebSocket, against REDIS_URL and DATABASE_URL."""
     settings = config.load()
     count = processes or _processes_by_cores()
+    _raise_descriptor_limit()
     if count > 1 and not process:
         raise typer.Exit(_keep_processes(settings, count))
     _prepare(settings, process)
-    _raise_descriptor_limit()
     from server.web import serve
 
     raise typer.Exit(serve.run(settings))

@@ -37,6 +37,7 @@ from server.web import auth
 DEMO_TOKEN_S = 7 * 24 * 3600
 DEMO_DRAIN_SECONDS = 1.0  # a stop at the terminal should not wait for viewers to be spread out
 GIVEN_SERVER_SECONDS = 3.0
+WEB_STOP_SECONDS = 10.0  # for the parent of the web processes to end them, beside their drain
 EXIT_CLEAN, EXIT_FAILED, EXIT_MISCONFIGURED = 0, 1, 2
 
 
@@ -201,6 +202,7 @@ class Supervisor:
             environment=environment,
             log=logs_of / "web.log",
             notices=sockets / "web.notices",
+            stop_seconds=settings.drain_seconds + WEB_STOP_SECONDS,
         )
         await self._start("worker", worker, "")
         await self._start("web", web, network.http_url(settings))

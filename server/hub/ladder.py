@@ -98,7 +98,8 @@ class Paced(ABC):
         self._slow_since = self._slow_since or self.room.tick
         if self.group is not None:
             self._hold_back()
-            self.room.hub.wheel.schedule(self, limits.SLOW_SECONDS_MAX)
+            # What rings earlier stays: a link that pauses at each frame must not put off its ping.
+            self.room.hub.wheel.hasten(self, limits.SLOW_SECONDS_MAX)
 
     def _follow_again(self) -> None:
         """It may be written to again, and keeps up unless its pongs are late."""
@@ -129,11 +130,19 @@ class Paced(ABC):
         is_pinged = bool(self._flags & PINGED)
         patience = hub.settings.pong_seconds if is_pinged else self._ping_seconds
         if passed < patience:
-            hub.wheel.schedule(self, patience - passed)
+            self._ring_in(patience - passed)
         elif is_pinged:
             self.close(4409, retry_ms=clock.jittered(RETRY_MS))
         else:
             self._ping(now)
+
+    def _ring_in(self, seconds: float) -> None:
+        """Look again then, or earlier when its time to keep up again is over."""
+        hub = self.room.hub
+        if self._slow_since:
+            left = self._slow_since + hub.slow_ticks - hub.tick
+            seconds = min(seconds, left * hub.ticker.tick_s)
+        hub.wheel.schedule(self, seconds)
 
     @property
     def _ping_seconds(self) -> float:
@@ -143,7 +152,7 @@ class Paced(ABC):
     def _ping(self, now: float) -> None:
         self._pinged_at = now
         self._flags |= PINGED
-        self.room.hub.wheel.schedule(self, self.room.hub.settings.pong_seconds)
+        self._ring_in(self.room.hub.settings.pong_seconds)
         self.send_frame(frames.ping_frame(self._ping_payload))
 
     @property
@@ -165,4 +174,4 @@ class Paced(ABC):
         elif self._flags & LAGGING:
             self._flags &= ~LAGGING
             self._follow_again()
-        hub.wheel.schedule(self, self._ping_seconds - lag)
+        self._ring_in(self._ping_seconds - lag)

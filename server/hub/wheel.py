@@ -48,10 +48,15 @@ class Wheel:
         if self._timer is None:
             self._next_at = self._loop.time() + RESOLUTION_S
             self._timer = self._loop.call_at(self._next_at, self._turn)
-        steps = int(min(max(delay_s, 0.0), HORIZON_S) / RESOLUTION_S) + 1
-        entry.wheel_slot = (self._now + steps) % SLOTS
+        entry.wheel_slot = (self._now + _steps(delay_s)) % SLOTS
         self._slots[entry.wheel_slot].add(entry)
         self._count += 1
+
+    def hasten(self, entry: Entry, delay_s: float) -> None:
+        """Ring `entry` after `delay_s`, unless it is to ring before."""
+        waits = entry.wheel_slot != NOWHERE
+        if not waits or (entry.wheel_slot - self._now) % SLOTS > _steps(delay_s):
+            self.schedule(entry, delay_s)
 
     def discard(self, entry: Entry) -> None:
         """Take `entry` out, if it is in."""
@@ -93,3 +98,8 @@ class Wheel:
             entry.on_wheel()
         except Exception:
             log.exception("wheel_entry_failed")
+
+
+def _steps(delay_s: float) -> int:
+    """Slots from the one that rang last to the one that rings after `delay_s`."""
+    return int(min(max(delay_s, 0.0), HORIZON_S) / RESOLUTION_S) + 1

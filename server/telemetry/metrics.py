@@ -203,7 +203,8 @@ staleness = Spread(
 )
 staleness_recent = Gauge(
     "livesale_staleness_recent_seconds",
-    "p50 and p99 of livesale_staleness_seconds over the last minute; NaN without a pong",
+    "p50 and p99 of livesale_staleness_seconds over the last minute, at most the newest 4,096; "
+    "NaN without a pong",
     ["quantile"],
 )
 

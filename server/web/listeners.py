@@ -33,7 +33,9 @@ def open_listeners(settings: Settings) -> Listeners:
     handed = {name: _adopted(number) for name, number in config.handed_sockets().items()}
     internal = handed.pop(INTERNAL, None)
     if internal is None and settings.internal_port:
-        internal = listening_socket(settings.internal_host, settings.internal_port)
+        if settings.internal_port == settings.port:
+            raise Misconfigured("LIVESALE_INTERNAL_PORT: must not be the public port")
+        internal = own_socket(settings.internal_host, settings.internal_port)
     if handed:
         return Listeners(next(iter(handed.values())), internal, inherited=True)
     return Listeners(listening_socket(settings.host, settings.port), internal, inherited=False)
@@ -51,11 +53,21 @@ def _adopted(number: int) -> socket.socket:
 def listening_socket(host: str, port: int) -> socket.socket:
     """A bound TCP socket that does not block; several may share a port (SO_REUSEPORT). Raises
     Misconfigured."""
+    return _bound(host, port, shared=True)
+
+
+def own_socket(host: str, port: int) -> socket.socket:
+    """The same for a port that is nobody else's, the public one's least of all. Raises
+    Misconfigured."""
+    return _bound(host, port, shared=False)
+
+
+def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setblocking(False)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
     try:
         bound.bind((host, port))
     except OSError as error:

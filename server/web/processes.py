@@ -44,6 +44,7 @@ from server.web.listeners import (
     PUBLIC,
     accept_all,
     listening_socket,
+    own_socket,
     tls_context,
     tls_options,
     url_of,
@@ -51,7 +52,7 @@ from server.web.listeners import (
 
 log = structlog.get_logger()
 
-STOP_SLACK_SECONDS: Final = 3.5  # a process' own steps at a stop, beside settings.drain_seconds
+STOP_SLACK_SECONDS: Final = 5.5  # a process' own steps at a stop, beside settings.drain_seconds
 WAITING_SECONDS_MAX: Final = 0.5  # callers wait for a restart that begins sooner, else hear 503
 CLOSING_SECONDS: Final = 1.0  # for a process to close its listeners after SIGTERM
 LINGER_SECONDS: Final = 2.0  # for a caller to send a request, and to read that it comes too soon
@@ -149,7 +150,7 @@ def open_slots(settings: Settings, count: int, folder: Path) -> "list[Slot]":
     for number in range(1, count + 1):
         public = listening_socket(settings.host, port)
         port = public.getsockname()[1]
-        internal = listening_socket(settings.internal_host, internal_port(settings, number))
+        internal = own_socket(settings.internal_host, internal_port(settings, number))
         sockets = {PUBLIC: public, INTERNAL: internal}
         stop_seconds = settings.drain_seconds + STOP_SLACK_SECONDS
         slots.append(Slot(number, sockets, folder, stop_seconds, tls))
@@ -161,7 +162,7 @@ def internal_port(settings: Settings, number: int) -> int:
     if not settings.internal_port:
         return 0
     port = settings.internal_port + number - 1
-    if port > 65535:
+    if port > 65535 or port == settings.port:
         raise Misconfigured(f"LIVESALE_INTERNAL_PORT: process {number} would have port {port}")
     return port
 
@@ -264,7 +265,15 @@ class Slot:
         except (Misconfigured, OSError) as error:
             log.error("restart_failed", process=self.name, reason=str(error))
             return False
-        await self._end(old)
+        new = self._current
+        keeping = asyncio.create_task(self.keep())
+        try:
+            await self._end(old)
+        finally:
+            await cancelled(keeping)
+        if self._current is not new or not new.child.alive:
+            log.error("restart_failed", process=self.name, reason="the new process ended")
+            return False
         return True
 
     # --- Ending ------------------------------------------------------------------------------

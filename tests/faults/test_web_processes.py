@@ -38,7 +38,7 @@ SETTINGS = {
 BUYERS = 6
 UNITS = 100_000
 CALLERS = 32  # that none of them comes to one of two slots: once in 2^32 runs
-STOP_SECONDS = 0.5 + 3.5 + 3  # drain, slack, and a busy machine
+STOP_SECONDS = 0.5 + 5.5 + 3  # drain, slack, and a busy machine
 
 
 @dataclass

@@ -378,6 +378,18 @@ def test_wheel_when_a_viewer_does_not_read_for_long_then_4408(
     assert not stage.viewer.is_open
 
 
+def test_wheel_when_a_link_pauses_again_and_again_then_its_deadline_is_not_put_off(
+    stage: Stage,
+) -> None:
+    stage.viewer.pause_writing()
+    deadline = stage.viewer.wheel_slot
+    for _ in range(4):
+        stage.viewer.resume_writing()
+        assert stage.hub.wheel._take_slot() == set()  # time goes on
+        stage.viewer.pause_writing()
+        assert stage.viewer.wheel_slot == deadline
+
+
 def test_wheel_when_a_message_drips_for_ever_then_1002(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,22 @@ def test_internal_port_when_there_are_several_processes_then_they_have_one_after
         processes.internal_port(config.Settings(internal_port=65535), 2)
 
 
+def test_internal_port_when_it_is_the_public_one_then_refused() -> None:
+    settings = config.Settings(port=8001, internal_port=8000)
+    assert processes.internal_port(settings, 1) == 8000
+    with pytest.raises(Misconfigured, match="LIVESALE_INTERNAL_PORT"):
+        processes.internal_port(settings, 2)
+    with pytest.raises(Misconfigured, match="LIVESALE_INTERNAL_PORT"):
+        listeners.open_listeners(config.Settings(port=8000, internal_port=8000))
+
+
+def test_own_socket_when_somebody_listens_there_then_refused() -> None:
+    with listeners.own_socket("127.0.0.1", 0) as first:
+        first.listen()
+        with pytest.raises(Misconfigured, match="cannot listen"):
+            listeners.own_socket("127.0.0.1", first.getsockname()[1])
+
+
 async def test_caller_when_a_process_is_long_away_then_he_hears_when_to_come_again(
     open_slots: OpenSlots,
 ) -> None:

@@ -58,6 +58,21 @@ def test_wheel_when_scheduled_again_then_only_the_last_wish_counts(loop: SlowLoo
     assert len(bell.rang) == 1
 
 
+def test_wheel_when_hastened_then_rings_at_the_earlier_of_the_two(loop: SlowLoop) -> None:
+    wheel = new_wheel(loop)
+    bells = [Bell(loop, wheel) for _ in range(3)]
+    wheel.schedule(bells[0], 1)
+    wheel.schedule(bells[1], 20)
+    for bell in bells:
+        wheel.hasten(bell, 5)
+        wheel.hasten(bell, 6)
+    loop.advance(30)
+    rang = [bell.rang[0] for bell in bells]
+    assert len(wheel) == 0
+    for due, at in zip((1, 5, 5), rang, strict=True):
+        assert due <= at <= due + 2 * RESOLUTION_S
+
+
 def test_wheel_when_an_entry_is_discarded_then_it_stays_silent(loop: SlowLoop) -> None:
     wheel = new_wheel(loop)
     bell = Bell(loop, wheel)
