@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from loadtest.report.summary import LiveRoom
+from loadtest.target import here_only
 from server.protocol.messages import SUBPROTOCOL_MSGPACK, Time
 
 ASK_S: Final = 0.1
@@ -74,7 +75,7 @@ class Canary:
 
     async def _watch(self, begin: asyncio.Event) -> None:
         async with (
-            aiohttp.ClientSession() as session,
+            aiohttp.ClientSession(trace_configs=[here_only()]) as session,
             session.ws_connect(
                 self._url,
                 protocols=(SUBPROTOCOL_MSGPACK,),

@@ -9,6 +9,7 @@ from loadtest.report.summary import Mark
 from loadtest.scenario import Fault
 from loadtest.swarm.pipe import Drop
 from loadtest.target import Parts
+from server.errors import LivesaleError
 
 AFTERMATH_S: Final = 8.0  # the longest that clients wait before they connect again
 
@@ -41,17 +42,19 @@ def webs_lost(faults: Sequence[Fault]) -> int:
 async def break_all(
     faults: Sequence[Fault], loaders: Loaders, parts: Parts | None, seed: int,
     *, until: Callable[[float], Awaitable[None]], note: Callable[[str], None],
+    failed: Callable[[Fault], None],
 ) -> None:  # fmt: skip
     """Do each at its time; `until(at_s)` waits for a second of the measured part. A fault that
-    cannot be done is a note, not the end of the run."""
+    cannot be done, or whose part does not come back, is told to `failed`; the run goes on."""
 
     async def one(number: int, fault: Fault) -> None:
         await until(fault.at_s)
         note(mark(fault).what)
         try:
             await _break(fault, loaders, parts, seed + number)
-        except (RuntimeError, OSError, KeyError) as error:
+        except (RuntimeError, OSError, KeyError, LivesaleError) as error:
             note(f"{mark(fault).what} failed: {error}")
+            failed(fault)
 
     async with asyncio.TaskGroup() as group:
         for number, fault in enumerate(faults):

@@ -12,7 +12,7 @@ from loadtest.loaders import Loaders
 from loadtest.measures import build
 from loadtest.measures.fairness import fairness
 from loadtest.measures.witness import Witness
-from loadtest.report.summary import Audit, Honesty, Mark, Point, Summary
+from loadtest.report.summary import Audit, Honesty, Mark, Point, Stat, Summary
 from loadtest.report.verdict import judged
 
 if TYPE_CHECKING:
@@ -75,15 +75,24 @@ def _honesty(facts: Facts) -> Honesty:
         for each in loaders.all
     ]
     windows = faults.windows(run.scenario.fault, part_us[0])
+    loop_lag = build.stat_outside("loop_lag", loaders.harvests, part_us, windows)
     return Honesty(
         valid=True,
-        reasons=[],
+        reasons=list(_unproven(run, loop_lag)),
         loaders=health,
         schedule_lag=build.stat_outside("schedule_lag", loaders.harvests, part_us, windows),
-        loop_lag=build.stat_outside("loop_lag", loaders.harvests, part_us, windows),
+        loop_lag=loop_lag,
         dropped=build.dropped_outside(loaders.harvests, part_us[0], windows),
         machine=machine.facts(),
     )
+
+
+def _unproven(run: "Run", loop_lag: Stat) -> Iterator[str]:
+    """Reasons why the run does not show what its scenario asks for."""
+    if run.faults_failed:
+        yield "fault_failed"
+    if run.scenario.fault and not loop_lag.count:  # faults and their aftermath are all there is
+        yield "not_measured"
 
 
 def _counts(facts: Facts) -> dict[str, int]:

@@ -25,7 +25,7 @@ from loadtest.people import US_PER_S, Plan
 from loadtest.report import html
 from loadtest.report.live import View
 from loadtest.report.summary import Audit, Phase, Second, Summary, written
-from loadtest.scenario import SaleTerms, Scenario, Usage
+from loadtest.scenario import Fault, SaleTerms, Scenario, Usage
 from loadtest.swarm.pipe import Finish, Go, NewSale, Pulse, Setup
 from loadtest.target import Target
 
@@ -65,6 +65,7 @@ class Run:
         self.cpu: list[tuple[int, dict[str, float]]] = []
         self.abort_on_fail = False
         self.failed = False  # ended early because nothing good can come of it
+        self.faults_failed: list[Fault] = []
         self.finish_us = 0  # from when on nobody acts any more
 
     # --- Time and words -----------------------------------------------------------------------
@@ -154,7 +155,7 @@ class Run:
         scenario = self.scenario
         broken = faults.break_all(
             scenario.fault, crew, self.target.parts, scenario.seed,
-            until=self.until_s, note=self.note,
+            until=self.until_s, note=self.note, failed=self.faults_failed.append,
         )  # fmt: skip
         doings = [self._go(crew), self._watch(crew), broken]
         if scenario.sale is not None and scenario.sale.repeat_every_s:

@@ -175,8 +175,13 @@ class Stand:
         return self.webs[int(name.removeprefix("web-")) - 1]
 
     async def stop_for(self, name: str, seconds: float) -> None:
-        """SIGSTOP to all processes of a part, SIGCONT after so long, or when cancelled."""
-        pids = self.part(name)
+        """SIGSTOP to all processes of a part, SIGCONT after so long, or when cancelled.
+
+        Raises RuntimeError: nothing of it runs.
+        """
+        pids = self.part(name) if self._child(name).alive else []
+        if not pids:
+            raise RuntimeError(f"{name} does not run")
         try:
             process.send_all(pids, signal.SIGSTOP)
             await asyncio.sleep(seconds)

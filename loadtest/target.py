@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -199,12 +200,29 @@ class Server:
         return {}
 
 
+def here_only() -> aiohttp.TraceConfig:
+    """For sessions that open WebSockets, which follow redirects otherwise: whoever answers may not
+    send us to a host that nobody allowed us to load. The request raises aiohttp.ClientError."""
+
+    async def refuse(
+        _: aiohttp.ClientSession, __: SimpleNamespace, told: aiohttp.TraceRequestRedirectParams
+    ) -> None:
+        told.response.close()
+        raise aiohttp.ClientError("it redirects")
+
+    config = aiohttp.TraceConfig()
+    config.on_request_redirect.append(refuse)
+    return config
+
+
 async def clock_of(url: str) -> Clock:
     """The clock behind a viewer's address, http(s)://HOST/ws/SHOW. Raises Usage."""
     best = Clock(0, 1 << 62)
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CALL_SECONDS)) as session,
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=CALL_SECONDS), trace_configs=[here_only()]
+            ) as session,
             session.ws_connect(
                 url, protocols=(SUBPROTOCOL_MSGPACK,), origin=url.partition("/ws/")[0]
             ) as viewer,
@@ -213,7 +231,11 @@ async def clock_of(url: str) -> Clock:
                 best = min(best, await _reading(viewer, ref), key=lambda each: each.error_us)
                 await asyncio.sleep(CLOCK_PAUSE_S)
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise Usage(f"{url} does not answer: {error or type(error).__name__}") from None
+        where = url.partition("?")[0]  # a ticket may follow; what aiohttp says may have it too
+        why = str(error) or type(error).__name__
+        if isinstance(error, aiohttp.ClientResponseError):
+            why = f"{error.status} {error.message}"
+        raise Usage(f"{where} does not answer: {why}") from None
     return best
 
 

@@ -220,13 +220,14 @@ class Reader:
 
     async def books(self, settle_s: float) -> Books:
         """Both books as soon as they are at rest, at the latest after `settle_s` or so."""
-        until = time.monotonic() + settle_s
+        until, is_at_rest = time.monotonic() + settle_s, False
         for _ in range(READS_MAX):
             before = await self._at_rest(until)
             records, store = await self._records(), await self._store()
-            if before is None or before == await self._activity():
+            is_at_rest = before is not None and before == await self._activity()
+            if before is None or is_at_rest:
                 break
-        return Books(records, store, before is not None)
+        return Books(records, store, is_at_rest)
 
     async def _at_rest(self, until: float) -> tuple[Any, ...] | None:
         """What the show looks like at rest; None when it is not in time."""

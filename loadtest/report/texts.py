@@ -258,10 +258,26 @@ def of_not_joined(s: Summary) -> Text:
     )
 
 
+def of_fault_failed(_: Summary) -> Text:
+    return Text(
+        "计划的故障没有做成，或出故障的部分没有恢复",
+        "a fault of the scenario did not take place, or its part did not come back",
+    )
+
+
+def of_not_measured(_: Summary) -> Text:
+    return Text(
+        "故障及其余波占满了整个测量时段，无法判断施压端是否跟得上",
+        "faults and their aftermath fill the measured part: nobody can tell whether the load "
+        "tester kept up",
+    )
+
+
 REASONS: dict[str, Callable[[Summary], Text]] = {
     "schedule_lag": of_schedule_lag, "loop_lag": of_loop_lag, "loop_stalled": of_loop_stalled,
     "loader_busy": of_loader_busy, "loader_died": of_loader_died, "dropped": of_dropped,
     "witness_lost": of_witness_lost, "not_joined": of_not_joined,
+    "fault_failed": of_fault_failed, "not_measured": of_not_measured,
 }  # fmt: skip
 
 
@@ -316,10 +332,16 @@ def passed(summary: Summary) -> Text:
 
 def why_invalid(summary: Summary) -> Text:
     """The first reason, and what to do."""
-    told = reason(summary.honesty.reasons[0], summary)
-    zh = f"{told.zh}。数字不可信：请换一台机器施压，或调整 --loaders。"
-    en = f"{told.en[:1].upper()}{told.en[1:]}. The figures cannot be trusted: "
-    return Text(zh, f"{en}load from another machine, or change --loaders.")
+    name = summary.honesty.reasons[0]
+    told = reason(name, summary)
+    zh = f"{told.zh}。数字不可信"
+    en = f"{told.en[:1].upper()}{told.en[1:]}. The figures cannot be trusted"
+    if name not in verdict.RULES:
+        return Text(f"{zh}。", f"{en}.")
+    return Text(
+        f"{zh}：请换一台机器施压，或调整 --loaders。",
+        f"{en}: load from another machine, or change --loaders.",
+    )
 
 
 def sentence(summary: Summary) -> Text:

@@ -146,8 +146,9 @@ class Door:
 
     async def _open(self, connection: "Connection") -> None:
         target = self._swarm.targets[connection.room]
-        sock = _socket(target, self._swarm.source_net, connection)
+        sock = None
         try:
+            sock = _socket(target, self._swarm.source_net, connection)
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 await self._swarm.loop.sock_connect(sock, target.address)
                 await self._swarm.loop.create_connection(
@@ -156,19 +157,24 @@ class Door:
                     ssl=target.tls,
                     server_hostname=target.host.partition(":")[0] if target.tls else None,
                 )
-        except OSError:  # TimeoutError is one
-            sock.close()
+        except OSError:  # TimeoutError is one; and no descriptor or no port is left
+            if sock is not None:
+                sock.close()
             self._swarm.counts["connect_failed"] += 1
             connection.failed()
 
 
 def _socket(target: Target, source_net: str, connection: "Connection") -> socket.socket:
-    """A socket from the connection's own source address where there are several."""
+    """A socket from the connection's own source address where there are several. Raises OSError."""
     sock = socket.socket(target.family, socket.SOCK_STREAM)
     sock.setblocking(False)
     if connection.receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, connection.receive_buffer)
     if target.has_sources:
         sock.setsockopt(socket.SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        sock.bind((f"{source_net}.{1 + connection.address % ADDRESSES_MAX}", 0))
+        try:
+            sock.bind((f"{source_net}.{1 + connection.address % ADDRESSES_MAX}", 0))
+        except OSError:
+            sock.close()
+            raise
     return sock

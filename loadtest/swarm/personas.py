@@ -284,7 +284,9 @@ class Payer:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=PAY_SECONDS)
             self._session = aiohttp.ClientSession(timeout=timeout)
-        async with self._session.post(url, json=body, headers=headers) as answer:
+        async with self._session.post(
+            url, json=body, headers=headers, allow_redirects=False
+        ) as answer:
             if answer.status >= 500:
                 answer.raise_for_status()
             found: dict[str, object] = await answer.json() if answer.status < 300 else {}

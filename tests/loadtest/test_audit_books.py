@@ -1,13 +1,15 @@
 """The audit's own reading of a real Redis and a real PostgreSQL, with a real order worker."""
 
+import itertools
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
 from loadtest.audit.audit import audit
-from loadtest.audit.books import open_books
+from loadtest.audit.books import READS_MAX, Reader, open_books
 from loadtest.audit.seen import Seen, Terms, gathered
 from loadtest.measures.claims import Claim
 from loadtest.report.summary import Audit
@@ -186,3 +188,38 @@ async def test_books_when_opened_then_instants_of_both_servers_are_the_runs(
     for t_us in (order.t_us, claim.t_us):
         assert before_us - slack_us <= t_us <= after_us + slack_us
     assert books.is_at_rest
+
+
+class Restless(Reader):
+    """Books that look as `looks` says, one after the other, whenever they are looked at."""
+
+    looks: Iterator[int]
+
+    async def _at_rest(self, until: float) -> tuple[Any, ...] | None:
+        return (next(self.looks),)
+
+    async def _activity(self) -> tuple[Any, ...]:
+        return (next(self.looks),)
+
+    async def _records(self) -> Any:
+        return None
+
+    async def _store(self) -> Any:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("looks", "is_at_rest"),
+    [
+        (range(2 * READS_MAX), False),
+        ([1, 1], True),
+        ([1, 2, 3, 3], True),
+    ],
+)
+async def test_books_when_they_change_during_every_read_then_they_are_not_at_rest(
+    looks: list[int], is_at_rest: bool
+) -> None:
+    nobody: Any = None
+    reader = Restless(nobody, nobody, SHOW, 0, 0)
+    Restless.looks = itertools.chain(looks)
+    assert (await reader.books(1)).is_at_rest is is_at_rest

@@ -1,5 +1,7 @@
 """The lean client reads frames however they are cut, and comes back as a browser's does."""
 
+import asyncio
+import errno
 import itertools
 from typing import Any
 
@@ -8,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import wire
+from loadtest.swarm import entrance
 from loadtest.swarm.connection import Connection
-from loadtest.swarm.entrance import Swarm, Target, Who
+from loadtest.swarm.entrance import Door, Swarm, Target, Who
 from server.protocol import messages as m
 from tests.loadtest.swarm_kit import SALE, UPGRADED, Wire, arrive, frame, new_swarm, welcome
 
@@ -172,3 +175,22 @@ async def test_target_when_it_has_a_path_or_query_then_they_are_kept() -> None:
     assert (plain.path, plain.host, plain.base) == ("/ws/demo", "127.0.0.1:81", plain.base)
     assert (shadow.path, shadow.query) == ("/ws/other", "rehearsal=x")
     assert (await Target.of("wss://127.0.0.1", "demo")).address[1] == 443
+
+
+async def test_door_when_no_sockets_are_left_then_nobody_stays_inside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(entrance, "_socket", none_left)
+    swarm = new_swarm()
+    swarm.door = Door(swarm)
+    people = entrance.CONNECTING_MAX + 6
+    for _ in range(people):
+        swarm.door.enter(Connection(swarm, WATCHER))
+    while swarm.door._tasks:
+        await asyncio.wait(swarm.door._tasks)
+    swarm.ended = True  # nobody comes back
+    assert swarm.counts["connect_failed"] == people
+    assert not swarm.door._inside
