@@ -7,10 +7,12 @@ says is kept in PostgreSQL, so any web process can tell how the rehearsal stands
 """
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
+import structlog
 from msgspec import Meta, Struct
 
 from server import limits
@@ -21,12 +23,14 @@ from server.acts.sales import SaleActs
 from server.acts.shows import ShowActs
 from server.domain.identity import Identity
 from server.domain.rehearsal import new_shadow_id
-from server.errors import Refused
+from server.errors import RecordsUnavailable, Refused, StoreUnavailable
 from server.records import rehearsals, sales, shows
 from server.records.pool import Connection, acquire
 from server.records.rehearsals import Ending, RehearsalRow
 from server.records.sales import SaleRow
 from server.records.transaction import transaction
+
+log = structlog.get_logger()
 
 # The sale stays open past all that the load test does; its end is no part of what is rehearsed.
 SALE_SECONDS: Final = 300
@@ -89,8 +93,8 @@ class RehearsalList(Struct, frozen=True):
 
 
 class Begun(NamedTuple):
-    """A rehearsal to be carried out: its row, the real sale, the host of the shadow show, and the
-    real show if it is on now (else '')."""
+    """A rehearsal to be carried out: its row, the real sale, the host of the shadow show, and a
+    real show that is on now, of whatever host (else '')."""
 
     row: RehearsalRow
     sale: SaleRow
@@ -124,19 +128,25 @@ class RehearsalActs:
     # --- The host -------------------------------------------------------------------------------
 
     async def begin(
-        self, identity: Identity, show_id: str, body: Rehearse
+        self,
+        identity: Identity,
+        show_id: str,
+        body: Rehearse,
+        require_room: Callable[[Rehearse], None],
     ) -> tuple[RehearsalView, Begun | None]:
         """A new rehearsal to be carried out, or the one that this request_id has begun before.
 
         Raises Refused: unknown_sale, bad_field (too many people beside a show that is on),
-        conflict (one is under way, or the request_id asked for something else).
+        conflict (one is under way, or the request_id asked for something else), and what
+        `require_room` raises, which only a new one has to ask.
         """
         async with self._desk.act(identity, show_id) as act:
             known = await rehearsals.find_request(act.conn, show_id, body.request_id)
             if known is not None:
                 return _same(known, body), None
-            is_on = act.show.status in ("live", "paused")
-            if is_on:
+            require_room(body)
+            live_show = await rehearsals.show_on(act.conn, show_id)
+            if live_show:
                 _require_few(body)
             sale = await sales.get_sale(act.conn, body.sale)
             if sale is None or sale.show_id != show_id:
@@ -147,7 +157,7 @@ class RehearsalActs:
             asked = {"rehearsal": row.rehearsal_id, "sale": body.sale, "buyers": body.buyers}
             await act.note("rehearse", asked)
         host = identity._replace(show=shadow_id)
-        return _view(row), Begun(row, sale, host, show_id if is_on else "")
+        return _view(row), Begun(row, sale, host, live_show)
 
     async def _insert(
         self, conn: Connection, show_id: str, shadow_id: str, body: Rehearse
@@ -165,16 +175,20 @@ class RehearsalActs:
     async def list_newest(self, identity: Identity, show_id: str) -> list[RehearsalView]:
         """The newest of a show."""
         async with self._desk.reading(identity, show_id) as act:
-            await rehearsals.give_up_lost(act.conn, limits.REHEARSAL_SILENT_S)
+            gave_up = await rehearsals.give_up_lost(act.conn, limits.REHEARSAL_SILENT_S)
             rows = await rehearsals.newest(act.conn, show_id, limits.REHEARSALS_LISTED)
+        if gave_up:
+            await self._end_left_open()
         return [_view(row) for row in rows]
 
     async def get(self, identity: Identity, show_id: str, rehearsal_id: int) -> RehearsalDetail:
         """One with its summary. Raises Refused(not_found)."""
         async with self._desk.reading(identity, show_id) as act:
-            await rehearsals.give_up_lost(act.conn, limits.REHEARSAL_SILENT_S)
+            gave_up = await rehearsals.give_up_lost(act.conn, limits.REHEARSAL_SILENT_S)
             row = _found(await rehearsals.get(act.conn, show_id, rehearsal_id))
             summary = await rehearsals.summary(act.conn, rehearsal_id)
+        if gave_up:
+            await self._end_left_open()
         fields = msgspec.structs.asdict(_view(row))
         return RehearsalDetail(**fields, summary=json.loads(summary) if summary else None)
 
@@ -199,7 +213,11 @@ class RehearsalActs:
     # --- Whoever carries it out -----------------------------------------------------------------
 
     async def stage(self, begun: Begun) -> int:
-        """Make the shadow show ready: live, with a copy of what is sold. Its sale, not started."""
+        """Make the shadow show ready: live, with a copy of what is sold. Its sale, not started.
+
+        Shadow shows of lost rehearsals, which `begin` may have given up, are ended before.
+        """
+        await self._end_left_open()
         host, shadow_id, sale = begun.host, begun.row.shadow_id, begun.sale
         units = max(1, begun.units)
         sku = CreateSku(
@@ -217,20 +235,37 @@ class RehearsalActs:
         )
         return (await self._sales.create(host, shadow_id, terms)).sale
 
-    async def beat(self, rehearsal_id: int, progress: Progress) -> bool | None:
-        """It runs, and stands so. Whether to stop; None when others have given it up."""
+    async def beat(self, begun: Begun, progress: Progress) -> str | None:
+        """It runs, and stands so. Why to stop ('': it may go on); None when others gave it up.
+
+        One that began beside no real show is neither small nor watches one, so it makes way.
+        """
+        row, standing = begun.row, msgspec.to_builtins(progress)
         async with acquire(self._desk.pool) as conn:
-            return await rehearsals.beat(conn, rehearsal_id, msgspec.to_builtins(progress))
+            stop = await rehearsals.beat(conn, row.rehearsal_id, standing)
+            if stop is None or stop:
+                return "host" if stop else None
+            if not begun.live_show and await rehearsals.show_on(conn, row.show_id):
+                return "live_show_began"
+        return ""
 
     async def finish(self, rehearsal_id: int, outcome: Outcome) -> None:
         """It is over. Ends its shadow show, and those that crashes have left open."""
         async with transaction(self._desk.pool) as conn:
             await rehearsals.finish(conn, rehearsal_id, *outcome)
+        await self._end_left_open()
+
+    async def _end_left_open(self) -> None:
+        """End the shadow shows of all that is over. One that cannot be ended now keeps no other
+        open; whoever cleans up next tries it again. Raises RecordsUnavailable."""
         async with acquire(self._desk.pool) as conn:
             left_open = await rehearsals.left_open(conn)
         for shadow_id, host_id in left_open:
             host = Identity(host_id, host_id, "host", shadow_id, 0)
-            await self._shows.move(host, shadow_id, "end")
+            try:
+                await self._shows.move(host, shadow_id, "end")
+            except (StoreUnavailable, RecordsUnavailable, Refused) as trouble:
+                log.warning("shadow_show_not_ended", show_id=shadow_id, reason=str(trouble))
 
 
 def _same(row: RehearsalRow, body: Rehearse) -> RehearsalView:

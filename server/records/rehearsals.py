@@ -98,9 +98,14 @@ async def finish(
     await conn.execute(_SQL["finish"], *row)
 
 
-async def give_up_lost(conn: Connection, silent_s: float) -> None:
-    """Rehearsals that nobody has run for so long have failed."""
-    await conn.execute(_SQL["give_up_lost"], silent_s)
+async def give_up_lost(conn: Connection, silent_s: float) -> bool:
+    """Rehearsals that nobody has run for so long have failed. Whether there was one."""
+    return bool(await conn.execute(_SQL["give_up_lost"], silent_s) != "UPDATE 0")
+
+
+async def show_on(conn: Connection, preferred: str) -> str:
+    """A real show that is live or paused, `preferred` if it is one of them; '' without any."""
+    return await conn.fetchval(_SQL["show_on"], preferred) or ""
 
 
 async def left_open(conn: Connection) -> list[tuple[str, str]]:

@@ -62,9 +62,8 @@ class RehearsalDesk:
         async with call.acts.desk.reading(call.identity, call.show):
             pass  # raises Refused unless the show is this host's
         url = self._own_url(call)
-        self._require_room(call.body)
         acts = call.acts.rehearsals
-        view, begun = await acts.begin(call.identity, call.show, call.body)
+        view, begun = await acts.begin(call.identity, call.show, call.body, self._require_room)
         if begun is not None:
             task = asyncio.create_task(self._conduct(acts, begun, url))
             self._tasks.add(task)
@@ -129,7 +128,7 @@ class RehearsalDesk:
         try:
             sale = await acts.stage(begun)
             order = _order(self._settings, begun, sale, url)
-            beat = partial(_beat, acts, begun.row.rehearsal_id)
+            beat = partial(_beat, acts, begun)
             return await rehearse(self._settings, order, beat)
         except (*_OUTAGES, Refused) as trouble:
             log.warning("rehearsal_not_started", reason=str(trouble))
@@ -190,12 +189,12 @@ def _order(settings: Settings, begun: Begun, sale: int, url: str) -> RehearsalOr
     )
 
 
-async def _beat(acts: RehearsalActs, number: int, progress: Progress) -> bool | None:
+async def _beat(acts: RehearsalActs, begun: Begun, progress: Progress) -> str | None:
     """An outage of PostgreSQL stops nothing by itself."""
     try:
-        return await acts.beat(number, progress)
+        return await acts.beat(begun, progress)
     except RecordsUnavailable:
-        return False
+        return ""
 
 
 async def _finish(acts: RehearsalActs, number: int, outcome: Outcome) -> None:

@@ -30,12 +30,12 @@ BEAT_S: Final = 1.0
 REST_S: Final = 150.0  # for all but the measured part: joining, settling, auditing, the report
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024  # the last event brings summary and report
 
-Beat = Callable[[Progress], Awaitable[bool | None]]
+Beat = Callable[[Progress], Awaitable[str | None]]
 
 
 class RehearsalOrder(Struct, frozen=True):
     """What is to be played, and where. `host_token` and `ticket` are for the shadow `show` alone;
-    `live_show` ('': none) is the real one, which the loader watches as one anonymous viewer.
+    `live_show` ('': none) is a real one that is on; the loader watches it as one anonymous viewer.
     `secret` signs tokens of the people; the books and Redis are read by the audit."""
 
     rehearsal: int
@@ -77,7 +77,8 @@ _EVENTS: Final = msgspec.json.Decoder(OnTheWay | Done)
 async def rehearse(
     settings: Settings, order: RehearsalOrder, beat: Beat, command: Sequence[str] = COMMAND
 ) -> Outcome:
-    """Have it played. `beat` is called once a second and says whether to stop (None: at once).
+    """Have it played. `beat` is called once a second and says why to stop
+    ('': go on; None: at once).
 
     Raises OSError when the process cannot be made. The process has ended when this returns.
     """
@@ -130,14 +131,14 @@ async def _attend(process: asyncio.subprocess.Process, beat: Beat) -> Outcome:
     news = _News()
     assert process.stdout is not None  # a pipe
     reading = asyncio.create_task(news.read(process.stdout))
-    told_to_stop = False
+    stopped_by = ""
     try:
         while not (await asyncio.wait([reading], timeout=BEAT_S))[0]:
-            stop = await beat(news.progress)
-            if stop is None:
+            why = await beat(news.progress)
+            if why is None:
                 return Outcome("failed", "lost")
-            if stop and not told_to_stop:
-                told_to_stop = True
+            if why and not stopped_by:
+                stopped_by = why
                 process.send_signal(signal.SIGINT)
         reading.result()
     except ValueError as error:
@@ -145,7 +146,7 @@ async def _attend(process: asyncio.subprocess.Process, beat: Beat) -> Outcome:
         return Outcome("failed", "load_test_failed")
     finally:
         reading.cancel()
-    return _outcome(news.done, "host" if told_to_stop else "")
+    return _outcome(news.done, stopped_by)
 
 
 def _outcome(done: Done | None, stopped_by: str) -> Outcome:

@@ -17,11 +17,13 @@ import pytest
 import redis.asyncio as redis
 from websockets.exceptions import InvalidStatus
 
-from server.errors import ERRORS_BY_CODE
+from server.acts.shows import ShowActs
+from server.errors import ERRORS_BY_CODE, StoreUnavailable
 from server.protocol import messages as m
 from server.web import host_rehearsals
 from server.web.rehearsing import rehearse
-from tests.live import Client, call, token_of
+from tests.host_stage import until as until_so
+from tests.live import Client, Host, call, token_of, until
 from tests.web_stage import WebStage, web_stage
 
 STAND_IN = """
@@ -109,6 +111,17 @@ async def shown(web: WebStage) -> tuple[str, int]:
     """A live show and its sale."""
     show = await web.show()
     return show, (await web.sale(show))["sale"]
+
+
+async def scheduled(host: Host) -> tuple[str, int]:
+    """A show that has not begun and its sale."""
+    show = (await host.ask("POST", "/api/shows", {"title": "晚八点"}))["show"]
+    sku = {"title": "600 ml", "price": 12900, "inventory": 1000}
+    product = {"title": "手冲壶", "skus": [sku]}
+    made = await host.ask("POST", f"/api/shows/{show}/products", product)
+    terms = {"sku": made["skus"][0]["sku"], "price": 9900, "units": 10, "duration_s": 300}
+    sale = await host.ask("POST", f"/api/shows/{show}/sales", {**terms, "limit_per_buyer": 2})
+    return str(show), int(sale["sale"])
 
 
 # --- What becomes of one ------------------------------------------------------------------------
@@ -209,6 +222,50 @@ async def test_rehearsal_when_its_web_process_was_lost_then_the_next_may_begin(
     await until_status(web, show, second, "done")
 
 
+async def test_shadow_shows_when_lost_then_a_look_ends_them_but_the_one_that_cannot_be(
+    web: WebStage, play: Play, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play("done()")
+    show, sale = await shown(web)
+    for _ in range(2):
+        await until_status(web, show, number := await begun(web, show, sale), "done")
+    await books.execute(
+        "UPDATE shows SET status = 'live', ended_at = NULL "
+        "WHERE show_id IN (SELECT shadow_id FROM rehearsals)"
+    )
+    await books.execute(
+        "UPDATE rehearsals SET status = 'running', ended_at = NULL, "
+        "seen_at = now() - interval '16 seconds' WHERE rehearsal_id = $1",
+        number,
+    )
+    move, tried = ShowActs.move, []
+
+    async def move_but_the_first(self: ShowActs, *how: Any) -> Any:
+        tried.append(how)
+        if len(tried) == 1:
+            raise StoreUnavailable("as if")
+        return await move(self, *how)
+
+    monkeypatch.setattr(ShowActs, "move", move_but_the_first)
+    assert (await ask(web, show, "GET"))[0] == 200
+    assert await shadows_open(books) == 1
+    await until_status(web, show, await begun(web, show, sale), "done")
+
+    async def all_ended() -> bool:
+        return await shadows_open(books) == 0
+
+    await until_so(all_ended)
+
+
+async def shadows_open(books: Books) -> int:
+    return int(
+        await books.fetchval(
+            "SELECT count(*) FROM rehearsals JOIN shows s ON s.show_id = shadow_id "
+            "WHERE s.status <> 'ended'"
+        )
+    )
+
+
 # --- Who may, and when --------------------------------------------------------------------------
 
 
@@ -249,6 +306,50 @@ async def test_rehearsal_when_badly_asked_then_refused(web: WebStage, play: Play
     ):
         found, answer = await ask(web, show, "POST", body=body)
         assert (found, answer["error"]["name"], answer["error"]["field"]) == (status, name, field)
+
+
+async def test_rehearsal_when_the_show_of_another_host_is_on_then_that_one_is_spared(
+    web: WebStage, play: Play
+) -> None:
+    told = play("done()")
+    live = await web.show()
+    other = Host(web.url, token_of("hong", "*", "host"))
+    show, sale = await scheduled(other)
+    status, answer = await ask(web, show, "POST", "", order_of(sale, buyers=501), other.token)
+    assert (status, answer["error"]["field"]) == (422, "buyers")
+    status, _ = await ask(web, show, "POST", "", order_of(sale), other.token)
+    assert status == 202
+    await until(lambda: told.exists() and told.read_text() != "", "the order")
+    assert json.loads(told.read_text())["live_show"] == live
+
+
+async def test_rehearsal_when_a_real_show_begins_meanwhile_then_it_makes_way(
+    web: WebStage, play: Play
+) -> None:
+    told = play("until_stopped()")
+    show, sale = await scheduled(web.host)
+    number = await begun(web, show, sale, buyers=501)
+    await until_progress(web, show, number)
+    assert json.loads(told.read_text())["live_show"] == ""
+    await web.host.ask("POST", f"/api/shows/{show}/start")
+    view = await until_status(web, show, number, "stopped")
+    assert (view["reason"], view["verdict"]) == ("live_show_began", "pass")
+
+
+async def test_rehearsal_when_asked_again_without_room_then_it_is_the_same_one(
+    redis_url: str, database_url: str, play: Play
+) -> None:
+    play("until_stopped()")
+    async with web_stage(redis_url, database_url, viewers_max=100) as web:
+        show, sale = await shown(web)
+        order = order_of(sale, buyers=50)
+        _, first = await ask(web, show, "POST", body=order)
+        viewer = await web.viewer(show)
+        _, refused = await ask(web, show, "POST", body=order_of(sale, buyers=50))
+        assert refused["error"]["name"] == "busy"
+        status, again = await ask(web, show, "POST", body=order)
+        assert (status, again["rehearsal"]) == (202, first["rehearsal"])
+        await viewer.close()
 
 
 async def test_rehearsal_when_one_is_under_way_then_no_second_begins(

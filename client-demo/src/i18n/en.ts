@@ -317,6 +317,7 @@ export const en: Dictionary = {
   "rehearsal.verdict.interrupted": "Ended early",
   "rehearsal.reason.host": "Stopped",
   "rehearsal.reason.live_room_felt_it": "The real show felt it: stopped",
+  "rehearsal.reason.live_show_began": "A real show began: stopped",
   "rehearsal.reason.server_stopped": "The server was restarted",
   "rehearsal.reason.lost": "The process that ran it is gone",
   "rehearsal.reason.load_test_failed": "The load tester failed",

@@ -314,6 +314,7 @@ export const zh = {
   "rehearsal.verdict.interrupted": "提前结束",
   "rehearsal.reason.host": "已停止",
   "rehearsal.reason.live_room_felt_it": "真实直播间受到影响，已自动停止",
+  "rehearsal.reason.live_show_began": "有真实直播开播，已自动停止",
   "rehearsal.reason.server_stopped": "服务重启，彩排中断",
   "rehearsal.reason.lost": "执行彩排的服务进程已不在",
   "rehearsal.reason.load_test_failed": "压测程序失败",

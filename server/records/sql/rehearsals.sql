@@ -46,6 +46,12 @@ WHERE rehearsal_id = $1 AND status IN ('preparing', 'running')
 UPDATE rehearsals SET status = 'failed', reason = 'lost', ended_at = now()
 WHERE status IN ('preparing', 'running') AND seen_at < now() - make_interval(secs => $1)
 
+-- name: show_on
+-- A real show that is live or paused: $1 itself if it is one. No row when there is none.
+SELECT show_id FROM shows s WHERE status IN ('live', 'paused')
+AND NOT EXISTS (SELECT FROM rehearsals WHERE shadow_id = s.show_id)
+ORDER BY show_id <> $1, started_at DESC NULLS LAST, show_id LIMIT 1
+
 -- name: left_open
 -- Shadow shows (and their hosts) of rehearsals that are over.
 SELECT s.show_id, s.host_id FROM rehearsals r JOIN shows s ON s.show_id = r.shadow_id
