@@ -1,6 +1,6 @@
 """`bench table`: every goal of the hub in one go, beside every reference that is installed.
 
-Runs the benchmarks of PARTS one after the other, about a quarter of an hour, and prints one table
+Runs the benchmarks of PARTS one after the other, about ten minutes, and prints one table
 (in Markdown) of goal, what was measured, and how that compares with the references. `livesale is n
 times` is ours divided by theirs: below 1 we need less. Where a benchmark pairs the two in bursts it
 is the median of the pairs, which a busy machine moves less than either number. All figures of the
