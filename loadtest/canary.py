@@ -2,7 +2,8 @@
 
 It asks the time ten times a second (the server's answer tells how busy its loop is) and looks how
 far apart the room's ticks come. A quiet room leaves ticks out; their numbers say how many, so the
-gap is counted as if it never did. When our own loop was late, the window tells nothing.
+gap is counted as if it never did. When our own loop was late, the window tells nothing; when that
+goes on, nobody looks after the room, and the rehearsal ends.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ TICKS_MAX: Final = 3.0  # a gap of so many ticks is felt,
 TICKS_MORE: Final = 2.0  # if it is also so many ticks more than before
 REPLY_MORE_MS: Final = 100.0
 OWN_LAG_MAX_MS: Final = 50.0
+BLIND_MAX: Final = 5  # windows that told nothing, one after the other
+FELT, BLIND = "live_room_felt_it", "canary_blind"
 _REFS: Final = 1 << 16  # numbers of questions come again after so many
 
 
@@ -37,32 +40,33 @@ class Felt(NamedTuple):
 
 
 class Canary:
-    """Watches a real room; `on_felt` is called once, when it feels the rehearsal.
+    """Watches a real room; `on_end` is called once, when the rehearsal has to end; then `reason`
+    is FELT or BLIND.
 
     `url`: http://HOST/ws/SHOW. A connection that ends counts as felt.
     """
 
-    def __init__(self, url: str, on_felt: Callable[[], None]) -> None:
+    def __init__(self, url: str, on_end: Callable[[], None]) -> None:
         self._url = url
-        self._on_felt = on_felt
+        self._on_end = on_end
         self._tick_ms = 100.0
         self._last: tuple[int, float] | None = None  # number and ms of the newest tick
         self._asked: dict[int, float] = {}
         self._gaps: list[float] = []
         self._replies: list[float] = []
         self._own_lag_ms = 0.0
-        self._windows = 0  # felt, one after the other
+        self._windows = self._blind = 0  # felt, or telling nothing, one after the other
         self._all_gaps: list[float] = []
         self._all_replies: list[float] = []
         self.before = Felt(0.0, 0.0)
-        self.is_felt = False
+        self.reason = ""
 
     async def run(self, begin: asyncio.Event) -> None:
         """Look for BASELINE_S, set `begin`, then look on until cancelled."""
         try:
             await self._watch(begin)
         except* (aiohttp.ClientError, OSError):
-            self._feel()
+            self._end(FELT)
         finally:
             begin.set()
 
@@ -70,8 +74,9 @@ class Canary:
         """For the report."""
         gaps, replies = self._all_gaps + self._gaps, self._all_replies + self._replies
         return LiveRoom(
-            self.before.tick_gap, _p99(gaps), self.before.reply, _p99(replies), self.is_felt
-        )
+            self.before.tick_gap, _p99(gaps), self.before.reply, _p99(replies),
+            stopped=self.reason == FELT, blind=self.reason == BLIND,
+        )  # fmt: skip
 
     async def _watch(self, begin: asyncio.Event) -> None:
         async with (
@@ -90,7 +95,7 @@ class Canary:
                     self._take(msgspec.msgpack.decode(message.data), _now_ms())
             asking.cancel()
             judging.cancel()
-        self._feel()
+        self._end(FELT)
 
     async def _ask(self, viewer: aiohttp.ClientWebSocketResponse) -> None:
         ref = 0
@@ -119,15 +124,19 @@ class Canary:
         gap_max = max(gap_max, self.before.tick_gap + TICKS_MORE * self._tick_ms)
         is_worse = felt.tick_gap > gap_max or felt.reply > self.before.reply + REPLY_MORE_MS
         if own_lag_ms > OWN_LAG_MAX_MS:
+            self._blind += 1
+            if self._blind >= BLIND_MAX:
+                self._end(BLIND)
             return
+        self._blind = 0
         self._windows = self._windows + 1 if is_worse else 0
         if self._windows >= WINDOWS_FELT:
-            self._feel()
+            self._end(FELT)
 
-    def _feel(self) -> None:
-        if not self.is_felt:
-            self.is_felt = True
-            self._on_felt()
+    def _end(self, reason: str) -> None:
+        if not self.reason:
+            self.reason = reason
+            self._on_end()
 
     def _window(self) -> Felt:
         """What was felt since the last look. Questions still open have waited so long already."""

@@ -101,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     told.add_argument("--prometheus", type=int, metavar="PORT", help="on 127.0.0.1; 0: a free one")
     told.add_argument("--lang", choices=["zh", "en"], default=_language())
     told.add_argument("--json", action="store_true", dest="as_json", help="JSON lines")
-    told.add_argument("--abort-on-fail", action="store_true", help="end at the first offence")
+    told.add_argument(
+        "--abort-on-fail", action="store_true", help="end when it cannot pass any more"
+    )
     return parser
 
 

@@ -15,6 +15,8 @@ from loadtest.scenario import Scenario, Usage
 
 async def run(asked: argparse.Namespace, scenario: Scenario) -> int:
     """Test whom was asked for, tell who asked; the exit status. Raises Usage."""
+    if not targets.is_single(asked.redis_url):
+        raise Usage(targets.NOT_SINGLE)
     if not asked.i_own_this_host:
         await targets.require_here([*asked.url, asked.redis_url, asked.database_url])
     stop = asyncio.Event()
@@ -24,6 +26,7 @@ async def run(asked: argparse.Namespace, scenario: Scenario) -> int:
         views = _views(asked, stack)
         credentials = targets.Credentials(asked.tokens) if asked.tokens else None
         target = await _target(asked, scenario, credentials, stack)
+        await targets.require_single(target.redis_url)
         name = credentials.run if credentials else ""
         summary = await runs.run(
             scenario,

@@ -1,6 +1,6 @@
 """The summary of a run from everything it left behind."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -56,7 +56,16 @@ def summary_of(facts: Facts) -> Summary:
         series=_series(facts),
         marks=sorted(_marks(facts), key=lambda mark: mark.t_s),
     )
-    return judged(summary, scenario.thresholds, interrupted=run.interrupted)
+    summary = judged(summary, scenario.thresholds, interrupted=run.interrupted)
+    return ended_early(summary, scenario.thresholds) if run.failed else summary
+
+
+def ended_early(summary: Summary, thresholds: Mapping[str, str]) -> Summary:
+    """A run that was given up for lost has not passed, whatever its figures say in the end."""
+    if summary.verdict != "pass":
+        return summary
+    honesty = msgspec.structs.replace(summary.honesty, reasons=["ended_early"])
+    return judged(msgspec.structs.replace(summary, honesty=honesty), thresholds)
 
 
 def _target(facts: Facts) -> dict[str, Any]:
@@ -74,24 +83,26 @@ def _honesty(facts: Facts) -> Honesty:
         build.loader_health(each.number, each.harvest.health if each.harvest else (), each.died)
         for each in loaders.all
     ]
-    windows = faults.windows(run.scenario.fault, part_us[0])
+    windows = faults.windows(run.faults, part_us[0])
     loop_lag = build.stat_outside("loop_lag", loaders.harvests, part_us, windows)
+    acts, dropped = build.acts_outside(loaders.harvests, part_us[0], windows)
     return Honesty(
         valid=True,
         reasons=list(_unproven(run, loop_lag)),
         loaders=health,
         schedule_lag=build.stat_outside("schedule_lag", loaders.harvests, part_us, windows),
         loop_lag=loop_lag,
-        dropped=build.dropped_outside(loaders.harvests, part_us[0], windows),
+        acts=acts,
+        dropped=dropped,
         machine=machine.facts(),
     )
 
 
 def _unproven(run: "Run", loop_lag: Stat) -> Iterator[str]:
     """Reasons why the run does not show what its scenario asks for."""
-    if run.faults_failed:
+    if any(each.failed for each in run.faults):
         yield "fault_failed"
-    if run.scenario.fault and not loop_lag.count:  # faults and their aftermath are all there is
+    if run.faults and not loop_lag.count:  # faults and their aftermath are all there is
         yield "not_measured"
 
 
@@ -134,7 +145,6 @@ def _marks(facts: Facts) -> Iterator[Mark]:
         yield Mark((opens_us - start_us) / US_PER_S, "sale_opens")
     for sold_out_us in facts.witness.sold_out_us.values() if facts.witness else ():
         yield Mark((sold_out_us - start_us) / US_PER_S, "sold_out")
-    over_s = (facts.run.finish_us - start_us) / US_PER_S
-    for fault in facts.run.scenario.fault:
-        if fault.at_s <= over_s:
+    for fault in facts.run.faults:
+        if not fault.failed:
             yield faults.mark(fault)

@@ -21,11 +21,12 @@ from loadtest.audit.seen import Terms, seen_by
 from loadtest.loaders import Loaders
 from loadtest.measures.witness import Witness
 from loadtest.outcome import Facts, summary_of
+from loadtest.patience import Patience
 from loadtest.people import US_PER_S, Plan
 from loadtest.report import html
 from loadtest.report.live import View
 from loadtest.report.summary import Audit, Phase, Second, Summary, written
-from loadtest.scenario import Fault, SaleTerms, Scenario, Usage
+from loadtest.scenario import SaleTerms, Scenario, Usage
 from loadtest.swarm.pipe import Finish, Go, NewSale, Pulse, Setup
 from loadtest.target import Target
 
@@ -63,9 +64,9 @@ class Run:
         self.sales: dict[int, int] = {}
         self.offset_us = self.clock_error_us = 0
         self.cpu: list[tuple[int, dict[str, float]]] = []
-        self.abort_on_fail = False
+        self.patience: Patience | None = None
         self.failed = False  # ended early because nothing good can come of it
-        self.faults_failed: list[Fault] = []
+        self.faults: list[faults.Done] = []
         self.finish_us = 0  # from when on nobody acts any more
 
     # --- Time and words -----------------------------------------------------------------------
@@ -155,7 +156,7 @@ class Run:
         scenario = self.scenario
         broken = faults.break_all(
             scenario.fault, crew, self.target.parts, scenario.seed,
-            until=self.until_s, note=self.note, failed=self.faults_failed.append,
+            until=self.until_s, note=self.note, told=self.faults.append,
         )  # fmt: skip
         doings = [self._go(crew), self._watch(crew), broken]
         if scenario.sale is not None and scenario.sale.repeat_every_s:
@@ -193,14 +194,25 @@ class Run:
             self.cpu.append((now_us, cores))
             used, at_us = now, now_us
             fresh, told = crew.pulses[told:], len(crew.pulses)
-            self._tell(fresh, totals, cores)
-            offended = any(name.startswith("offences.") for name in totals)
-            if crew.died or (self.abort_on_fail and offended):
-                self.failed = True
-                self.stop.set()
+            second = self._second(fresh, totals, cores)
+            for view in self.views:
+                view.pulse(second)
+            self._end_if_lost(second, crew)
 
-    def _tell(self, fresh: Sequence[Pulse], totals: Counter[str], cores: dict[str, float]) -> None:
-        """One Second of the pulses since the last one, for all who watch."""
+    def _end_if_lost(self, second: Second, crew: Loaders) -> None:
+        """Nobody has to wait for the end of a run that proves nothing, or has failed already."""
+        lost = "a loader died" if crew.died else ""
+        if self.patience is not None:
+            lost = lost or self.patience.lost(second)
+        if lost and self.now_us() < self.plan.part_us[1]:
+            self.note(f"ends early: {lost}")
+            self.failed = True
+            self.stop.set()
+
+    def _second(
+        self, fresh: Sequence[Pulse], totals: Counter[str], cores: dict[str, float]
+    ) -> Second:
+        """One Second of the pulses since the last one."""
         growth: Counter[str] = Counter()
         quick: dict[str, tuple[float, float]] = {}
         for pulse in fresh:
@@ -213,8 +225,7 @@ class Run:
         values["cpu_loader"] = sum(pulse.health.cpu_share for pulse in fresh)
         phase, done = self._phase()
         t_s = (self.now_us() - self.plan.part_us[0]) / US_PER_S
-        for view in self.views:
-            view.pulse(Second(phase, t_s, done, values, dict(totals), quick))
+        return Second(phase, t_s, done, values, dict(totals), quick)
 
     def _phase(self) -> tuple[Phase, float]:
         """Where we are by the clock, and what share of it is over."""
@@ -300,11 +311,12 @@ async def run(
     """Test `target`, and write summary.json and report.html into the folder `out`.
 
     Setting `stop` ends it early: what is there by then is audited and told; `abort_on_fail` does so
-    when something was seen that must never be. `name`: of the run, part of every user's; empty:
-    made up. Raises Usage: the target refuses what a host may do.
+    when it cannot pass any more. `name`: of the run, part of every user's; empty: made up. Raises
+    Usage: the target refuses what a host may do.
     """
     work = Run(scenario, target, views, stop or asyncio.Event(), lang=lang, name=name or new_name())
-    work.abort_on_fail = abort_on_fail
+    if abort_on_fail:
+        work.patience = Patience(scenario.thresholds)
     async with AsyncExitStack() as stack:
         crew = await stack.enter_async_context(
             processes.started(scenario.processes, out / "loaders.log")

@@ -14,10 +14,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
+import asyncpg
 import jwt
 
 from loadtest import process, wire
@@ -41,11 +45,18 @@ ROOMY: Mapping[str, str] = {  # one address and one loader stand for a whole aud
 }
 
 
+class Books(NamedTuple):
+    """A database, and the PostgreSQL it is in."""
+
+    server: PostgresServer
+    url: str
+
+
 class Stand:
     """Handles on what runs. `web` and `worker` are None until started; `webs` are all of them."""
 
     def __init__(
-        self, folder: Path, valkey: ValkeyServer, postgres: PostgresServer, durability: str,
+        self, folder: Path, valkey: ValkeyServer, books: Books, durability: str,
         *, settings: Mapping[str, str] = ROOMY, root: Path | None = None, nice: int = 0,
     ) -> None:  # fmt: skip
         self.folder = folder
@@ -56,7 +67,7 @@ class Stand:
         self._again: dict[str, Callable[[], process.Process]] = {}  # part -> starts it anew
         self._ports: dict[str, int] = {}
         self.valkey = valkey
-        self.postgres = postgres
+        self.postgres, self.database_url = books
         self.web: process.Process | None = None
         self.webs: list[process.Process] = []
         self.worker: process.Process | None = None
@@ -93,7 +104,7 @@ class Stand:
             **self._settings,
             **({} if self._root is None else {"PYTHONPATH": str(self._root)}),
             "REDIS_URL": self.valkey.url,
-            "DATABASE_URL": self.postgres.url(),
+            "DATABASE_URL": self.database_url,
             "LIVESALE_SECRET": self.secret,
             "LIVESALE_DURABILITY": self.durability,
             "PORT": str(self.port),
@@ -304,12 +315,9 @@ async def stand(
     async with AsyncExitStack() as stack:
         valkey = await stack.enter_async_context(valkey_alone(durability))
         folder = valkey.socket.parent
-        postgres = _postgres(folder, os.get_exec_path())
-        await postgres.start()
-        stack.push_async_callback(postgres.stop)
-        running = Stand(
-            folder, valkey, postgres, durability, settings=settings, root=root, nice=nice
-        )
+        shared = _SHARED.get()
+        books = await (shared.database() if shared else stack.enter_async_context(_books(folder)))
+        running = Stand(folder, valkey, books, durability, settings=settings, root=root, nice=nice)
         stack.push_async_callback(_stop_ours, running)
         yield running
 
@@ -333,16 +341,69 @@ async def live_show(
         yield running
 
 
-def _postgres(folder: Path, search: list[str]) -> PostgresServer:
+@asynccontextmanager
+async def _books(folder: Path) -> AsyncIterator[Books]:
+    """A PostgreSQL with an empty database."""
     account = place.account_for_postgres()
-    binary = place.reachable_binary(binaries.choose_postgres(search), account)
-    return PostgresServer(
+    binary = place.reachable_binary(binaries.choose_postgres(os.get_exec_path()), account)
+    postgres = PostgresServer(
         binary,
         folder / "postgres-data",
         folder / "postgres",
         log=folder / "postgres.log",
         account=account,
     )
+    await postgres.start()
+    try:
+        yield Books(postgres, postgres.url())
+    finally:
+        await postgres.stop()
+
+
+class SharedBooks:
+    """One PostgreSQL for several stands, each with a database of its own."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._numbers = count()
+
+    async def database(self) -> Books:
+        """One more, with all tables."""
+        name, server = f"stand_{next(self._numbers)}", self._books.server
+        connection = await asyncpg.connect(server.url("postgres"))
+        try:
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_name_of(self._books.url)}")
+        finally:
+            await connection.close()
+        return Books(server, server.url(name))
+
+
+def _name_of(url: str) -> str:
+    return urlsplit(url).path.removeprefix("/")
+
+
+_SHARED: Final[ContextVar[SharedBooks | None]] = ContextVar("shared", default=None)
+
+
+@asynccontextmanager
+async def sharing_books() -> AsyncIterator[None]:
+    """Stands that start in this block share one PostgreSQL, which costs less than one for each.
+    Nothing that depends on it can be measured."""
+    folder = place.new_socket_directory()
+    async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        books = await stack.enter_async_context(_books(folder))
+        environment = {**os.environ, "DATABASE_URL": books.url}
+        command = [sys.executable, "-m", "server.cli", "migrate"]
+        making = process.start("migrate", command, log=folder / "log", environment=environment)
+        await process.wait_for(lambda: making.status is not None, READY_SECONDS, "all tables")
+        if making.status:
+            raise RuntimeError(f"no tables were made:\n{making.last_words()}")
+        token = _SHARED.set(SharedBooks(books))
+        try:
+            yield
+        finally:
+            _SHARED.reset(token)
 
 
 async def _stop_ours(running: Stand) -> None:

@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import jwt
 import msgspec
+import redis
+import redis.asyncio as aioredis
 
 from loadtest import process
 from loadtest.scenario import SaleTerms, Usage
@@ -30,6 +32,10 @@ CLOCK_PAUSE_S: Final = 0.02  # below the pace that the server allows
 CALL_SECONDS: Final = 30.0
 SERVER_NICE: Final = 5  # a third of a loader's weight
 TITLE: Final = "load test"
+NOT_SINGLE: Final = (
+    "the audit reads one Redis server, not Sentinels or a Cluster: give --url without --redis-url, "
+    "and only what clients see is audited"
+)
 
 
 class OpenedSale(NamedTuple):
@@ -262,7 +268,7 @@ class Started(Server):
             [f"http://127.0.0.1:{port}" for port in ports],
             secret=running.secret,
             redis_url=running.valkey.url,
-            database_url=running.postgres.url(),
+            database_url=running.database_url,
             started_by="--up",
         )
         self._running = running
@@ -315,6 +321,27 @@ def running_here(data: Path) -> Server:
         or (settings.database_url if "database_url" in given else ""),
         started_by="livesale up",
     )
+
+
+def is_single(redis_url: str) -> bool:
+    """Whether an address is that of one Redis server (server/store/address.py has the others)."""
+    return "+" not in urlsplit(redis_url).scheme
+
+
+async def require_single(redis_url: str) -> None:
+    """Raises Usage when Redis does not answer, or is behind Sentinels or a Cluster, where witness
+    and audit, which ask one server, would find half of the truth. Empty: nobody asks."""
+    if not redis_url:
+        return
+    is_one = is_single(redis_url)
+    try:
+        if is_one:
+            async with aioredis.Redis.from_url(redis_url) as client:
+                is_one = not (await client.info("cluster")).get("cluster_enabled")
+    except (OSError, ValueError, redis.RedisError) as error:
+        raise Usage(f"Redis does not answer: {type(error).__name__}") from None
+    if not is_one:
+        raise Usage(NOT_SINGLE)
 
 
 def secret_given() -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from loadtest.report import details
 from loadtest.report.summary import Finding, Timeline
 
 TIMELINES_MAX: Final = 20  # of one finding
@@ -121,6 +122,9 @@ REASONS: Final[Mapping[str, Wording]] = {
     "confirmed_late": Wording(
         "I3", "买家离开之后订单才生成", "Stored only after the buyers had left"
     ),
+    "buyer_away": Wording(
+        "I3", "买家断线，到结束都没有连上", "Its buyer was cut off and not back by the end"
+    ),
     "stock_came_back": Wording(
         "I7", "未付款的件数退回，剩余变多", "Stock rose because unpaid units came back"
     ),
@@ -167,7 +171,7 @@ class Findings:
         return Finding(
             invariant=words.invariant,
             name=name,
-            zh=words.zh.format(**facts),
+            zh=words.zh.format(**{name: details.zh(str(fact)) for name, fact in facts.items()}),
             en=words.en.format(**facts),
             count=self._counts[name],
             claims=self._timelines[name],

@@ -213,13 +213,16 @@ class BookChecks(ClientChecks):
                 self._check_told(asked, order)
 
     def _check_told(self, asked: Asked, order: OrderRow) -> None:
-        """What was heard only on asking in the end does not count, unless it was fresh then."""
-        due_us = order.t_us + TOLD_WITHIN_US
+        """What was heard only on asking in the end does not count, unless it was fresh then, or the
+        buyer had just come back."""
+        due_us = max(order.t_us, asked.back_us) + TOLD_WITHIN_US
         in_time = asked.confirmed_us and asked.confirmed_us < self.seen.finish_us
         if in_time or (asked.confirmed_us and due_us > self.seen.finish_us):
             return
         if order.t_us > self.seen.finish_us:
             self.explain("confirmed_late", order.key)
+        elif asked.is_away:
+            self.explain("buyer_away", order.key)
         else:
             self.add_claim("never_told", order.key)
 

@@ -6,10 +6,16 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, NamedTuple
 
-from loadtest.measures.claims import Claim, rows
+from loadtest.measures.claims import AWAY_US, Claim, rows
+from loadtest.swarm.buying import REPEATED
 from loadtest.swarm.pipe import Harvest, Offence, Shown
+from server.errors import ERRORS
 
-DECIDED: Final = range(1300, 1400)  # error codes of shows and sales (server/errors.py)
+# Refusals of shows and sales that say no. What buyers repeat says nothing, also as the last word
+# to somebody who gave up.
+DECIDED: Final = frozenset(
+    row.code for name, row in ERRORS.items() if row.code // 100 == 13 and name not in REPEATED
+)
 
 ClaimKey = tuple[str, bytes]  # user, claim id of 16 bytes
 
@@ -67,6 +73,16 @@ class Asked(NamedTuple):
         return max(
             (row.ended_us for row in self.rows if not row.code or _is_refused(row)), default=0
         )
+
+    @property
+    def back_us(self) -> int:
+        """When its buyer had a connection again; 0: it was there all the time."""
+        return max(row.back_us for row in self.rows)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether its buyer was cut off in the end."""
+        return self.back_us == AWAY_US
 
     @property
     def is_split(self) -> bool:

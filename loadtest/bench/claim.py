@@ -362,7 +362,7 @@ class Watch:
 
 async def _check_orders(running: Stand, expected: int) -> None:
     """Every confirmation told must be a row, and no row may be untold. Raises RuntimeError."""
-    connection = await asyncpg.connect(running.postgres.url())
+    connection = await asyncpg.connect(running.database_url)
     try:
         rows = await connection.fetchval("SELECT count(*) FROM orders")
         units = await connection.fetchval("SELECT sum(sold) FROM pools")

@@ -67,7 +67,7 @@ async def crowd(
 
     Raises RuntimeError where there is no C compiler, or when a viewer is refused.
     """
-    program = peers.compile_c("crowd", folder)
+    program = peers.compile_c("crowd")
     if program is None:
         raise RuntimeError("no C compiler: no crowd")
     said = folder / f"request-{port}"

@@ -118,7 +118,7 @@ async def run(*, quick: bool) -> report.Result:
     with tempfile.TemporaryDirectory(prefix="livesale-bench-") as directory:
         folder = Path(directory)
         plans = [Plan.few(quick), Plan.many(quick)]
-        if peers.compile_c(peers.FLOOR, folder) is None:
+        if peers.compile_c(peers.FLOOR) is None:
             notes.append("no C compiler: neither the floor nor 10,000 viewers were measured")
             plans = plans[:1]
         for plan in plans:
@@ -143,7 +143,7 @@ async def _measure(
     """All servers side by side, in turns."""
     async with AsyncExitStack() as stack:
         targets = [await stack.enter_async_context(ours(plan, folder))]
-        if (program := peers.compile_c(peers.FLOOR, folder)) is not None:
+        if (program := peers.compile_c(peers.FLOOR)) is not None:
             floor = await stack.enter_async_context(peers.floor(program))
             targets.append(await stack.enter_async_context(_echoing(plan, floor, folder)))
         for name in references:

@@ -110,7 +110,7 @@ async def _orders(running: Stand, sale: int) -> int:
 
 async def _first_transaction(running: Stand, sale: int) -> tuple[float, int]:
     """(wall time of the first order's transaction, number of orders) of a sale."""
-    connection = await asyncpg.connect(running.postgres.url())
+    connection = await asyncpg.connect(running.database_url)
     try:
         row = await connection.fetchrow(
             "SELECT coalesce(extract(epoch FROM min(confirmed_at)), 0)::float8, count(*) "

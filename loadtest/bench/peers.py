@@ -1,8 +1,10 @@
 """Starting what ours is measured beside: the C floor and the small servers in references/."""
 
+import atexit
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -76,14 +78,15 @@ def _compiler() -> str | None:
     return next((path for name in COMPILERS if (path := shutil.which(name))), None)
 
 
-def compile_c(name: str, folder: Path) -> Path | None:
-    """The program `name`.c compiled to `folder`, once; None where no C compiler is found."""
-    program, compiler = folder / name, _compiler()
-    if compiler is None:
+@cache
+def compile_c(name: str) -> Path | None:
+    """The program `name`.c, compiled once for this process; None where no C compiler is found."""
+    if (compiler := _compiler()) is None:
         return None
-    if not program.exists():
-        source = SOURCES / f"{name}.c"
-        subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True)
+    folder = Path(tempfile.mkdtemp(prefix="livesale-bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    program, source = folder / name, SOURCES / f"{name}.c"
+    subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True)
     return program
 
 

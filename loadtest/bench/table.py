@@ -6,17 +6,20 @@ times` is ours divided by theirs: below 1 we need less. Where a benchmark pairs 
 is the median of the pairs, which a busy machine moves less than either number. All figures of the
 benchmarks are in the JSON form, each behind the name of its benchmark.
 
-A benchmark that fails leaves its rows empty and a note. With `quick` some run side by side.
+A benchmark that fails leaves its rows empty and a note. With `quick` some run side by side, on one
+PostgreSQL.
 """
 
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Final
 
 from loadtest.bench import peers, report
+from loadtest.stand import sharing_books
 
 PEERS: Final = (peers.FLOOR, *dict.fromkeys((peers.REFERENCES | peers.ECHOES).values()))
 HEAD: Final = ("", "goal", "measured", "met", "livesale is n times")
@@ -158,7 +161,8 @@ PARTS: Final = (
 async def run(*, quick: bool) -> report.Result:
     """All benchmarks; `rows` of the result are the table."""
     gate = asyncio.Semaphore(AT_ONCE if quick else 1)
-    found = await asyncio.gather(*(_tried(part.bench, gate, quick=quick) for part in PARTS))
+    async with sharing_books() if quick else nullcontext():
+        found = await asyncio.gather(*(_tried(part.bench, gate, quick=quick) for part in PARTS))
     figures = {
         f"{part.bench}.{name}": value
         for part, result in zip(PARTS, found, strict=True)

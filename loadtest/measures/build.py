@@ -207,22 +207,24 @@ def stat_outside(
     return whole.stat()
 
 
-def dropped_outside(
+def acts_outside(
     harvests: Iterable[Harvest], start_us: int, windows: Sequence[tuple[int, int]]
-) -> int:
-    """Acts dropped in the seconds since `start_us` that touch none of these (start, end) windows.
+) -> tuple[int, int]:
+    """Acts intended, and dropped, in the seconds since `start_us` that touch none of these
+    (start, end) windows.
 
     In a window people are away because something was broken on purpose. What they meant to do then
     is given up a second later at most, so that second is the window's too.
     """
-    dropped = 0
+    acts = dropped = 0
     for harvest in harvests:
         for second, each in enumerate(harvest.health):
             begins = start_us + second * US_PER_S
             ends = begins + US_PER_S
             if all(ends <= since or until + US_PER_S <= begins for since, until in windows):
+                acts += each.acts
                 dropped += each.dropped
-    return dropped
+    return acts, dropped
 
 
 # --- The timeline --------------------------------------------------------------------------------

@@ -9,13 +9,15 @@ from loadtest.swarm.pipe import ClaimLog
 
 NUMBERS: Final = (
     "crowd", "sale", "quantity", "intended_us", "sent_us", "held_us", "confirmed_us", "ended_us",
-    "attempts", "code", "order_id", "epoch", "seq", "room",
+    "attempts", "code", "order_id", "epoch", "seq", "room", "back_us",
 )  # fmt: skip
 ID_BYTES: Final = 16
+AWAY_US: Final = 1 << 62  # `back_us` of a buyer who has not come back
 
 
 class Claim(NamedTuple):
-    """One row of a ClaimLog; 0: never, none."""
+    """One row of a ClaimLog; 0: never, none. `back_us`: when its buyer, who had lost the connection
+    while it was open, was signed in again."""
 
     user: str
     claim_id: bytes
@@ -33,6 +35,7 @@ class Claim(NamedTuple):
     epoch: int
     seq: int
     room: int
+    back_us: int = 0
 
     @property
     def is_bot(self) -> bool:
@@ -106,6 +109,10 @@ class ClaimTable:
         self._numbers["code"][row] = code
         if final:
             self._first("ended_us", row, t_us)
+
+    def back(self, row: int, t_us: int) -> None:
+        """Its buyer is signed in again; AWAY_US: has lost the connection."""
+        self._numbers["back_us"][row] = t_us
 
     def _first(self, name: str, row: int, t_us: int) -> bool:
         """Note when it happened, unless it has happened before."""

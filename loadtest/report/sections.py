@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from loadtest.report import charts, texts, verdict
+from loadtest.report import charts, details, texts, verdict
 from loadtest.report.charts import Bar, Line
 from loadtest.report.parts import both, esc, figure, pairs, section, table
 from loadtest.report.summary import FAULTS, Finding, Measure, Summary, Timeline
@@ -284,9 +284,8 @@ def steps(timeline: Timeline) -> str:
     for at, where, what in timeline.steps:
         name, colour = WHERE.get(where, (texts.plain(where), "c6"))
         place = f'<span class="where {colour}">{both(name)}</span>'
-        made.append(
-            f'<tr><td class="when">{at:.3f} s</td><td>{place}</td><td>{esc(what)}</td></tr>'
-        )
+        told = both(Text(details.zh(what), what))
+        made.append(f'<tr><td class="when">{at:.3f} s</td><td>{place}</td><td>{told}</td></tr>')
     head = f"<code>{esc(timeline.claim_id)}</code> {esc(timeline.user)}"
     body = f'<table class="steps"><tbody>{"".join(made)}</tbody></table>'
     return f"<details><summary>{head}</summary>{body}</details>"
@@ -343,7 +342,6 @@ def honesty(summary: Summary) -> str:
     own, wrong = summary.honesty, set(summary.honesty.reasons)
     busiest = max((loader.cpu_share for loader in own.loaders), default=0.0)
     stalled = max((loader.loop_lag_max_ms for loader in own.loaders), default=0.0)
-    acts = summary.counts.get("acts", 0)
     ms = {name: both(texts.duration(value)) for name, value in (
         ("schedule", own.schedule_lag.p99), ("loop", own.loop_lag.p99), ("stalled", stalled),
         ("limit", verdict.lag_limit_ms(summary)), ("loop_limit", verdict.LAG_MS),
@@ -356,7 +354,7 @@ def honesty(summary: Summary) -> str:
              ok="loop_lag" not in wrong),
         kept(Text("最长一次卡顿", "Longest stall"), ms["stalled"], ms["stall_limit"],
              ok="loop_stalled" not in wrong),
-        kept(Text("没能发出的动作", "Acts never sent"), f"{own.dropped:,} / {acts:,}", "1 %",
+        kept(Text("没能发出的动作", "Acts never sent"), f"{own.dropped:,} / {own.acts:,}", "1 %",
              ok="dropped" not in wrong),
         kept(Text("最忙的施压进程（平均）", "Busiest loader, mean"), f"{busiest:.2f}",
              both(Text("1 核", "1 core")),
@@ -391,18 +389,18 @@ def live_room(summary: Summary) -> str:
     rows = [
         [both(name), both(texts.duration(before)), both(texts.duration(during))]
         for name, before, during in (
-            (
-                Text("消息间隔（99%）", "Gap between ticks, p99"),
-                room.tick_gap_before,
-                room.tick_gap_during,
-            ),
-            (Text("应答（99%）", "Reply, p99"), room.reply_before, room.reply_during),
+            (GAP, room.tick_gap_before, room.tick_gap_during),
+            (REPLY, room.reply_before, room.reply_during),
         )
     ]
     lead = Text("彩排时，一位真实直播间的观众感受到的。", "What a viewer of the real show felt.")
     if room.stopped:
         lead = Text("真实直播间受到影响，彩排已自动停止。",
                     "The real show felt it, so the rehearsal stopped itself.")  # fmt: skip
+    elif room.blind:
+        lead = Text("机器太忙，看不清真实直播间是否受影响，彩排已自动停止。",
+                    "The machine was too busy to see whether the real show felt it, so the "
+                    "rehearsal stopped itself.")  # fmt: skip
     head = ["", both(Text("之前", "before")), both(Text("期间", "during"))]
     return section(Text("真实直播间", "The real show"), lead, table(head, rows))
 

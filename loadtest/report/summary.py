@@ -133,7 +133,7 @@ class LoaderHealth(Struct, frozen=True):
 class Honesty(Struct, frozen=True):
     """Whether the load tester itself kept up. `reasons` are names (report/verdict.py) or prose.
 
-    `loop_lag` leaves out windows of faults that stopped a core the loaders share.
+    Lags, `acts` intended and those of them `dropped` leave out faults and their aftermath.
     """
 
     valid: bool
@@ -143,6 +143,7 @@ class Honesty(Struct, frozen=True):
     loop_lag: Stat
     dropped: int
     machine: dict[str, Any]
+    acts: int = 0
 
 
 class Check(Struct, frozen=True):
@@ -166,13 +167,17 @@ class Mark(Struct, frozen=True):
 
 
 class LiveRoom(Struct, frozen=True):
-    """A rehearsal beside a real show: what one real viewer felt, p99 in ms, before and during."""
+    """A rehearsal beside a real show: what one real viewer felt, p99 in ms, before and during.
+
+    It ended early when that was too much (`stopped`) or could not be seen any more (`blind`).
+    """
 
     tick_gap_before: float
     tick_gap_during: float
     reply_before: float
     reply_during: float
     stopped: bool = False
+    blind: bool = False
 
 
 class Summary(Struct, frozen=True, kw_only=True):

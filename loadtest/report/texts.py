@@ -235,7 +235,7 @@ def of_loader_died(s: Summary) -> Text:
 
 
 def of_dropped(s: Summary) -> Text:
-    acts, lost = number(s.counts.get("acts", 0)), number(s.honesty.dropped)
+    acts, lost = number(s.honesty.acts), number(s.honesty.dropped)
     return Text(
         f"计划的 {acts} 次动作有 {lost} 次没能发出",
         f"{lost} of {acts} intended acts were never sent",
@@ -273,11 +273,19 @@ def of_not_measured(_: Summary) -> Text:
     )
 
 
+def of_ended_early(_: Summary) -> Text:
+    return Text(
+        "提前结束了，测到的部分虽然达标，不能代表整场",
+        "it ended early: the part that was measured does not stand for the whole",
+    )
+
+
 REASONS: dict[str, Callable[[Summary], Text]] = {
     "schedule_lag": of_schedule_lag, "loop_lag": of_loop_lag, "loop_stalled": of_loop_stalled,
     "loader_busy": of_loader_busy, "loader_died": of_loader_died, "dropped": of_dropped,
     "witness_lost": of_witness_lost, "not_joined": of_not_joined,
     "fault_failed": of_fault_failed, "not_measured": of_not_measured,
+    "ended_early": of_ended_early,
 }  # fmt: skip
 
 

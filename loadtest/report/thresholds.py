@@ -64,7 +64,7 @@ def special(name: str, summary: Summary) -> float | None:
         case "errors.share":
             return share(counts.get("errors", 0), counts.get("acts", 0))
         case "dropped.share":
-            return share(summary.honesty.dropped, counts.get("acts", 0))
+            return share(summary.honesty.dropped, summary.honesty.acts)
         case "audit.problems":
             return float(sum(finding.count for finding in summary.audit.findings))
         case "fair.inversions":

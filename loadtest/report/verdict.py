@@ -30,11 +30,24 @@ def lag_limit_ms(summary: Summary) -> float:
     return max(LAG_MS, LAG_SHARE * held.all.p99 if held else 0.0)
 
 
-def fault_before_sale(summary: Summary) -> bool:
-    """Whether something was broken on purpose while people joined."""
+def touched_share(summary: Summary) -> float:
+    """The share of viewers whom faults before the sale opens may have kept from joining."""
     opens = [mark.t_s for mark in summary.marks if mark.what == "sale_opens"]
     until = min(opens, default=0.0)
-    return any(m.what.split(" ")[0] in FAULTS and m.t_s <= until for m in summary.marks)
+    rooms = summary.scenario.get("rooms", 1)
+    faults = [m.what for m in summary.marks if m.what.split(" ")[0] in FAULTS and m.t_s <= until]
+    return min(1.0, sum(_touched(fault, rooms) for fault in faults))
+
+
+def _touched(fault: str, rooms: int) -> float:
+    """By one fault, as a mark tells it: those it cut off; a web process has one room's viewers, the
+    order worker none, and without Redis or PostgreSQL nobody comes in."""
+    kind, what = fault.split(" ", 1)
+    if kind == "drop":
+        return float(what.removesuffix(" %")) / 100
+    if what.startswith("web-"):
+        return 1 / rooms
+    return 0.0 if what == "worker" else 1.0
 
 
 def late(summary: Summary) -> Iterator[str]:
@@ -55,13 +68,13 @@ def lacking(summary: Summary) -> Iterator[str]:
     counts = summary.counts
     if any(loader.died for loader in summary.honesty.loaders):
         yield "loader_died"
-    if summary.honesty.dropped > DROPPED_SHARE * counts.get("acts", 0):
+    if summary.honesty.dropped > DROPPED_SHARE * summary.honesty.acts:
         yield "dropped"
     lost = counts.get("witness_lost", 0)
     if lost > WITNESS_SHARE * (counts.get("witnessed", 0) + lost):
         yield "witness_lost"
-    few = counts.get("joined", 0) < JOINED_SHARE * counts.get("people", 0)
-    if few and not fault_before_sale(summary):
+    expected = JOINED_SHARE * counts.get("people", 0) * (1 - touched_share(summary))
+    if counts.get("joined", 0) < expected:
         yield "not_joined"
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import uuid_utils
 from msgspec import UNSET, UnsetType
 
-from loadtest.measures.claims import ClaimTable
+from loadtest.measures.claims import AWAY_US, ClaimTable
 from loadtest.swarm.connection import Connection
 from loadtest.swarm.entrance import Swarm, Who
 from loadtest.swarm.sight import Fault
@@ -49,8 +49,9 @@ class Terms:
 
 
 class Purchase:
-    """One claim of one user. `phase`: sending, unknown (it may have arrived), held, stored,
-    refused, released. The last three are over."""
+    """One claim of one user. `phase`: sending, unknown (it may have arrived), given_up (sent
+    ATTEMPTS_MAX times: it may have arrived, but goes out no more), held, stored, refused, released.
+    The last three are over."""
 
     __slots__ = ("answer", "asked_us", "attempt", "buyer", "claim_id", "order_id", "phase",
                  "price_version", "quantity", "row", "sale", "status", "timer")  # fmt: skip
@@ -80,7 +81,7 @@ class Purchase:
     @property
     def open(self) -> bool:
         """Whether there is more to come."""
-        return self.phase in ("sending", "unknown", "held")
+        return self.phase in ("sending", "unknown", "given_up", "held")
 
     def command(self, ref: int) -> Claim:
         """The claim as it goes out next."""
@@ -191,10 +192,14 @@ class Buyer(Connection):
         purchase, attempt = self._asked.pop(reply.ref or -1, (None, 0))
         if purchase is None or attempt != purchase.attempt or not purchase.undecided:
             return  # a question, or not the newest attempt
-        final = reply.name not in REPEATED or purchase.attempt >= ATTEMPTS_MAX
+        is_decision, is_last = reply.name not in REPEATED, purchase.attempt >= ATTEMPTS_MAX
+        final = is_decision or is_last
         self.till.table.refused(purchase.row, self.swarm.now_us(), reply.code, final=final)
-        if final:
+        if is_decision:
             self._refused(purchase, reply)
+        elif is_last:
+            purchase.phase = "given_up"
+            self.swarm.counts["given_up"] += 1
         else:
             self.swarm.counts[f"retried.{reply.name}"] += 1
             self._repeat_later(purchase, reply.retry_ms)
@@ -228,11 +233,13 @@ class Buyer(Connection):
             self._stored(purchase, answer)
 
     def _not_seen(self, purchase: Purchase) -> None:
-        if purchase.open and purchase.timer is None and not self.swarm.ended:
+        if purchase.phase == "given_up":
+            self.till.unsettled.discard(purchase)
+        elif purchase.open and purchase.timer is None and not self.swarm.ended:
             self._repeat_later(purchase, RETRY_MIN_MS)
 
     def _held(self, purchase: Purchase, answer: ClaimState) -> None:
-        if purchase.phase not in ("sending", "unknown", "refused"):
+        if purchase.phase not in ("sending", "unknown", "given_up", "refused"):
             return
         again = purchase.answer is not None
         purchase.phase, purchase.answer = "held", answer
@@ -297,16 +304,22 @@ class Buyer(Connection):
     def on_signed_in(self) -> None:
         """As a page does when it is back: undecided claims go out again, holds are asked for."""
         for purchase in self.purchases.values():
+            self._back(purchase, self.swarm.now_us())
             if purchase.undecided and purchase.timer is None and purchase.phase == "unknown":
                 self.repeat(purchase)
-            elif purchase.phase == "held":
+            elif purchase.phase in ("given_up", "held"):
                 self.ask(purchase)
 
     def on_away(self) -> None:
         self._asked.clear()
         for purchase in self.purchases.values():
+            self._back(purchase, AWAY_US)
             if purchase.phase == "sending":
                 purchase.phase = "unknown"
+
+    def _back(self, purchase: Purchase, t_us: int) -> None:
+        if purchase.open:
+            self.till.table.back(purchase.row, t_us)
 
 
 def _content(answer: ClaimState) -> tuple[int, int, int]:

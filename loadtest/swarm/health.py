@@ -50,7 +50,7 @@ class Watch:
         gc.collect(1)
         self._gc_us += (time.perf_counter_ns() - began) // 1000
 
-    def second(self, schedule_lags: list[int], dropped: int) -> Health:
+    def second(self, schedule_lags: list[int], *, acts: int, dropped: int) -> Health:
         """What happened since the last call."""
         wall_ns, cpu_ns = time.monotonic_ns(), time.process_time_ns()
         waited_us = process.waited_us(os.getpid())
@@ -64,6 +64,7 @@ class Watch:
             dropped=dropped,
             gc_us=self._gc_us,
             waited_share=(waited_us - self._waited_us) * 1000 / took_ns,
+            acts=acts,
         )
         self._wall_ns, self._cpu_ns, self._waited_us, self._gc_us = wall_ns, cpu_ns, waited_us, 0
         return health

@@ -97,6 +97,7 @@ class Health(Struct):
     dropped: int  # acts more than 1 s late because the person was away or busy
     gc_us: int
     waited_share: float
+    acts: int = 0  # intended in it
 
 
 class Joined(Struct, tag=True):

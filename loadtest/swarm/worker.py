@@ -46,7 +46,7 @@ class Loader:
         self._witness = Witness(setup.zero_us) if setup.bus_redis_url else None
         self.ledger = Ledger(self.swarm, self.till, self.crowds.connections, self._witness)
         self._watch = Watch(self._on_lag)
-        self._dropped = 0
+        self._acts = self._dropped = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, group: asyncio.TaskGroup) -> None:
@@ -86,10 +86,11 @@ class Loader:
         self.ledger.fold()
         self.till.ask()
         lags, self.swarm.lags = self.swarm.lags, []
-        dropped = self.swarm.counts["dropped"]
+        acts, dropped = self.swarm.counts["acts"], self.swarm.counts["dropped"]
         self._watch.collect()
-        health = self._watch.second(lags, dropped - self._dropped)
-        self._dropped = dropped
+        grown = {"acts": acts - self._acts, "dropped": dropped - self._dropped}
+        health = self._watch.second(lags, **grown)
+        self._acts, self._dropped = acts, dropped
         now_us = self.swarm.now_us()
         start, end = self.swarm.measured.part_us
         if start < now_us <= end + 1_000_000:

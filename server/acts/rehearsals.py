@@ -250,9 +250,11 @@ class RehearsalActs:
         return ""
 
     async def finish(self, rehearsal_id: int, outcome: Outcome) -> None:
-        """It is over. Ends its shadow show, and those that crashes have left open."""
+        """It is over. Ends its shadow show, and those that crashes have left open; of the show's
+        older rehearsals that nobody lists any more, reports are not kept."""
         async with transaction(self._desk.pool) as conn:
             await rehearsals.finish(conn, rehearsal_id, *outcome)
+            await rehearsals.forget_old(conn, rehearsal_id, limits.REHEARSALS_LISTED)
         await self._end_left_open()
 
     async def _end_left_open(self) -> None:

@@ -98,6 +98,11 @@ async def finish(
     await conn.execute(_SQL["finish"], *row)
 
 
+async def forget_old(conn: Connection, rehearsal_id: int, kept: int) -> None:
+    """Summaries and reports of the show's rehearsals but for the newest `kept`; rows stay."""
+    await conn.execute(_SQL["forget_old"], rehearsal_id, kept)
+
+
 async def give_up_lost(conn: Connection, silent_s: float) -> bool:
     """Rehearsals that nobody has run for so long have failed. Whether there was one."""
     return bool(await conn.execute(_SQL["give_up_lost"], silent_s) != "UPDATE 0")

@@ -17,6 +17,7 @@ import pytest
 import redis.asyncio as redis
 from websockets.exceptions import InvalidStatus
 
+from server import limits
 from server.acts.shows import ShowActs
 from server.errors import ERRORS_BY_CODE, StoreUnavailable
 from server.protocol import messages as m
@@ -148,6 +149,30 @@ async def test_rehearsal_when_it_is_done_then_its_report_is_there(
     assert [each["rehearsal"] for each in listed["rehearsals"]] == [number]
     status = await books.fetchval("SELECT status FROM shows WHERE show_id = $1", order["show"])
     assert status == "ended"
+
+
+async def test_rehearsals_when_there_are_many_then_reports_of_old_ones_are_not_kept(
+    web: WebStage, play: Play, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "REHEARSALS_LISTED", 2)
+    play("done()")
+    show, sale = await shown(web)
+    other, its_sale = await shown(web)
+    numbers = [await finished(web, other, its_sale)]
+    numbers += [await finished(web, show, sale) for _ in range(3)]
+    kept = await books.fetch(
+        "SELECT summary IS NOT NULL AND report IS NOT NULL FROM rehearsals ORDER BY rehearsal_id"
+    )
+    assert [row[0] for row in kept] == [True, False, True, True]
+    assert (await ask(web, show, "GET", f"/{numbers[1]}/report"))[0] == 404
+    assert (await ask(web, show, "GET", f"/{numbers[1]}"))[1]["summary"] is None
+    assert await shadows_open(books) == 0  # they are still told from real shows
+
+
+async def finished(web: WebStage, show: str, sale: int) -> int:
+    number = await begun(web, show, sale)
+    await until_status(web, show, number, "done")
+    return number
 
 
 @pytest.mark.parametrize(

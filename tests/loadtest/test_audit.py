@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from loadtest.audit.books import Give, OtherTake, Released
 from loadtest.audit.findings import REASONS, TIMELINES_MAX, WORDS
+from loadtest.measures.claims import AWAY_US
 from loadtest.report.summary import Audit
 from loadtest.swarm.pipe import Shown
 from tests.loadtest.audit_world import (
@@ -257,6 +258,22 @@ def test_audit_when_stored_just_before_the_end_then_told_on_asking_is_soon_enoug
     assert world.audit().ok
 
 
+@pytest.mark.parametrize(
+    ("back_us", "found"),
+    [
+        (FINISH_US + 1, set()),
+        (FINISH_US - SECOND_US, set()),
+        (FINISH_US - 5 * SECOND_US, {"never_told"}),
+    ],
+)
+def test_audit_when_a_buyer_came_back_at_the_end_then_asking_is_soon_enough(
+    back_us: int, found: set[str]
+) -> None:
+    world = World()
+    world.bend_claim(0, confirmed_us=FINISH_US + 2, back_us=back_us)
+    assert names(world.audit()) == found
+
+
 def test_audit_when_units_came_back_after_a_refusal_then_it_is_not_undersold() -> None:
     world = World(units=3, people=5, total=4)
     world.gives.append(Give(SALE, 1, "b", b"", "expired", 6 * SECOND_US, 6 * SECOND_US))
@@ -328,6 +345,10 @@ def dead_letter(world: World) -> None:
     world.stock = world.stock._replace(left=0, dead=1, seq=3)
 
 
+def buyer_away(world: World) -> None:
+    world.bend_claim(0, confirmed_us=0, order_id=0, back_us=AWAY_US)
+
+
 def confirmed_late(world: World) -> None:
     world.bend_order(0, t_us=FINISH_US + SECOND_US)
     world.bend_claim(0, confirmed_us=0, order_id=0)
@@ -355,7 +376,8 @@ def seq_lost_with_redis(world: World) -> None:
 
 
 EXPLAINED: list[Bend] = [
-    released_by_incident, dead_letter, confirmed_late, stock_came_back, likes_of_a_lost_process,
+    released_by_incident, dead_letter, confirmed_late, buyer_away, stock_came_back,
+    likes_of_a_lost_process,
     seq_lost_with_redis,
 ]  # fmt: skip
 

@@ -3,9 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from loadtest.audit.seen import Asked, Terms, gathered, seen_by
 from loadtest.measures.claims import ClaimTable
 from loadtest.measures.histogram import Measured
+from loadtest.swarm.buying import REPEATED
 from loadtest.swarm.pipe import Harvest, Offence, Shown
 from server.errors import ERRORS
 from tests.loadtest.audit_world import World
@@ -74,6 +77,14 @@ def test_asked_when_one_socket_was_told_yes_and_another_no_then_it_is_split() ->
     refused = {"held_us": 0, "confirmed_us": 0, "ended_us": 4}
     assert asked({}, {**refused, "code": SOLD_OUT}).is_split
     assert not asked({}, {**refused, "code": BUSY}).is_split
+
+
+@pytest.mark.parametrize("name", sorted(REPEATED))
+def test_asked_when_a_buyer_gave_up_then_the_last_refusal_decides_nothing(name: str) -> None:
+    given_up = {"held_us": 0, "ended_us": 4, "code": ERRORS[name].code}
+    assert not asked({**given_up, "confirmed_us": 0}).refused_us
+    assert not asked({**given_up, "confirmed_us": 9}).is_split
+    assert not asked({}, {**given_up, "confirmed_us": 0}).is_split
 
 
 def test_asked_when_a_hold_ended_then_it_was_let_go_unless_nobody_knew() -> None:

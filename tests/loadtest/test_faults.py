@@ -9,12 +9,13 @@ import msgspec
 import pytest
 
 from loadtest import faults, outcome, process, scenario
+from loadtest.faults import Done
 from loadtest.measures import build
 from loadtest.measures.histogram import Measured
 from loadtest.report import texts, verdict
-from loadtest.report.summary import Stat, read
+from loadtest.report.summary import Mark, Stat, read
 from loadtest.scenario import Fault
-from loadtest.stand import Stand
+from loadtest.stand import Books, Stand
 from server.errors import Misconfigured
 from tests.loadtest.test_measures import harvest_of
 
@@ -46,7 +47,7 @@ class Parts:
 
 async def broken(parts: Parts | None) -> tuple[list[Fault], list[str]]:
     """Faults that failed, and what was noted."""
-    failed: list[Fault] = []
+    done: list[Done] = []
     notes: list[str] = []
 
     async def at_once(at_s: float) -> None:
@@ -55,9 +56,10 @@ async def broken(parts: Parts | None) -> tuple[list[Fault], list[str]]:
     given: Any = parts
     nobody: Any = None
     await faults.break_all(
-        [STOP, RESTART], nobody, given, 1, until=at_once, note=notes.append, failed=failed.append
+        [STOP, RESTART], nobody, given, 1, until=at_once, note=notes.append, told=done.append
     )
-    return failed, notes
+    assert [each.fault for each in done] == [STOP, RESTART]
+    return [each.fault for each in done if each.failed], notes
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ async def test_faults_when_there_are_no_parts_then_they_failed() -> None:
 
 async def test_stop_when_the_part_has_died_then_raises(tmp_path: Path) -> None:
     nothing: Any = None
-    stand = Stand(tmp_path, nothing, nothing, "fast")
+    stand = Stand(tmp_path, nothing, Books(nothing, ""), "fast")
     command = [sys.executable, "-c", "input()"]
     stand.worker = process.start("worker", command, log=tmp_path / "log")
     try:
@@ -97,17 +99,17 @@ async def test_stop_when_the_part_has_died_then_raises(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failed", "planned", "lag", "reasons"),
+    ("done", "lag", "reasons"),
     [
-        ([], [STOP], MEASURED, []),
-        ([STOP], [STOP], MEASURED, ["fault_failed"]),
-        ([], [STOP], NOT_MEASURED, ["not_measured"]),
+        (Done(STOP), MEASURED, []),
+        (Done(STOP, failed=True), MEASURED, ["fault_failed"]),
+        (Done(STOP), NOT_MEASURED, ["not_measured"]),
     ],
 )
 def test_run_when_it_does_not_show_what_was_asked_then_it_is_invalid(
-    failed: list[Fault], planned: list[Fault], lag: Stat, reasons: list[str]
+    done: Done, lag: Stat, reasons: list[str]
 ) -> None:
-    run: Any = SimpleNamespace(faults_failed=failed, scenario=SimpleNamespace(fault=planned))
+    run: Any = SimpleNamespace(faults=[done])
     passed = read((GOLDEN / "pass.json").read_bytes())
     own = msgspec.structs.replace(passed.honesty, reasons=list(outcome._unproven(run, lag)))
     judged = verdict.judged(msgspec.structs.replace(passed, honesty=own), {})
@@ -123,14 +125,43 @@ def test_run_when_it_does_not_show_what_was_asked_then_it_is_invalid(
 @pytest.mark.parametrize("name", scenario.presets())
 def test_preset_when_its_faults_are_left_out_then_lags_can_still_be_judged(name: str) -> None:
     asked = scenario.load(name)
-    assert lags_outside(asked.fault, asked.seconds) >= 2
+    slow_s = 6  # as long as a web process that thousands wait for takes to come back
+    lasted = {"drop": 0.0, "stop": 0.0, "kill": slow_s, "restart": slow_s}
+    done = [Done(each, lasted[each.kind] + each.for_s) for each in asked.fault]
+    assert lags_outside(done, asked.seconds) >= 2
 
 
 def test_lags_when_faults_fill_the_measured_part_then_there_are_none() -> None:
-    assert lags_outside([Fault(0, "drop", share=0.1, for_s=2)], 10) == 0
+    assert lags_outside([Done(Fault(0, "drop", share=0.1), 2)], 10) == 0
 
 
-def lags_outside(planned: list[Fault], seconds: float) -> int:
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (Fault(10, "drop", share=0.3), Mark(10, "drop 30 %")),
+        (Fault(10, "restart", part="web-1"), Mark(10, "restart web-1", 7.0)),
+        (Fault(10, "kill", part="valkey", for_s=2), Mark(10, "kill valkey", 7.0)),
+    ],
+)
+def test_fault_when_it_took_longer_than_planned_then_all_of_it_is_told_and_left_out(
+    fault: Fault, told: Mark
+) -> None:
+    done = Done(fault, 7.0)
+    assert faults.mark(done) == told
+    aftermath_us = round((7 + faults.AFTERMATH_S) * 1e6)
+    assert faults.windows([done], 5) == [(10_000_005, 10_000_005 + aftermath_us)]
+
+
+async def test_marks_when_a_fault_failed_then_it_is_not_drawn() -> None:
+    plan = SimpleNamespace(part_us=(0, 1))
+    done = [Done(STOP, 2.0), Done(RESTART, 1.0, failed=True)]
+    facts: Any = SimpleNamespace(
+        run=SimpleNamespace(plan=plan, sales={}, faults=done), witness=None
+    )
+    assert [each.what for each in outcome._marks(facts)] == ["stop worker"]
+
+
+def lags_outside(planned: list[Done], seconds: float) -> int:
     """Tenths of a measured part that remain to judge the loaders by."""
     part = (1_000_000, 1_000_000 + round(seconds * 1e6))
     measured = Measured(part)

@@ -324,13 +324,13 @@ def test_loader_health_when_one_second_is_bad_then_it_shows() -> None:
     assert build.loader_health(0, [], died="killed").died == "killed"
 
 
-def test_dropped_outside_when_a_fault_cuts_people_off_then_only_the_others_count() -> None:
-    seconds = [health(dropped=1), health(dropped=10), health(dropped=100), health(dropped=1_000)]
+def test_acts_outside_when_a_fault_cuts_people_off_then_only_the_others_count() -> None:
+    seconds = [health(acts=2 * 10**n, dropped=10**n) for n in range(4)]
     harvest = harvest_of(Measured(), health=seconds)
     start, second = 5_000_000, build.US_PER_S
     fault = (start + second, start + second * 3 // 2)
-    assert build.dropped_outside([harvest, harvest], start, [fault]) == 2 * 1_001
-    assert build.dropped_outside([harvest], start, []) == 1_111
+    assert build.acts_outside([harvest, harvest], start, [fault]) == (2 * 2_002, 2 * 1_001)
+    assert build.acts_outside([harvest], start, []) == (2_222, 1_111)
 
 
 def test_stat_outside_when_a_fault_touches_two_tenths_then_the_others_stand() -> None:

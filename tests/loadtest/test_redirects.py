@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from loadtest.canary import Canary
+from loadtest.canary import FELT, Canary
 from loadtest.scenario import Usage
 from loadtest.swarm.personas import Payer
 from loadtest.target import clock_of
@@ -51,7 +51,7 @@ async def test_clock_when_it_is_sent_elsewhere_then_it_does_not_go(sender: Sende
 async def test_canary_when_it_is_sent_elsewhere_then_it_does_not_go(sender: Sender) -> None:
     bird = Canary(f"{sender.url}/ws/demo", lambda: None)
     await bird.run(asyncio.Event())
-    assert bird.is_felt
+    assert bird.reason == FELT
     assert (sender.asked, sender.visited) == (["GET"], [])
 
 

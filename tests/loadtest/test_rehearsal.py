@@ -70,6 +70,13 @@ def test_shadow_when_reached_then_by_its_ticket_and_from_addresses_of_its_own() 
     assert "rehearsal" not in shadow.facts()["host"]  # no ticket in the summary
 
 
+@pytest.mark.parametrize("kind", ["sentinel://127.0.0.1:1/primary", "cluster://127.0.0.1:1"])
+def test_shadow_when_redis_is_not_one_server_then_nobody_reads_the_books(kind: str) -> None:
+    shadow = Shadow(order(redis_url=f"redis+{kind}"))
+    assert (shadow.redis_url, shadow.database_url) == ("", "")
+    assert Shadow(order()).redis_url
+
+
 def test_lines_when_a_run_goes_on_then_progress_and_the_report_are_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -103,15 +110,28 @@ def test_canary_when_two_windows_are_worse_then_it_is_felt(windows: list[Felt], 
     bird.before = Felt(100, 5)
     for window in windows:
         bird._weigh(window)
-    assert (bird.is_felt, bool(told)) == (felt, felt)
+    assert (bird.reason, bool(told)) == (canary.FELT if felt else "", felt)
 
 
-def test_canary_when_it_was_late_itself_then_the_window_tells_nothing() -> None:
-    bird = Canary("", lambda: None)
-    for _ in range(3):
-        bird._own_lag_ms = canary.OWN_LAG_MAX_MS + 1
-        bird._weigh(Felt(1_000, 1_000))
-    assert not bird.is_felt
+@pytest.mark.parametrize(
+    ("late", "reason"),
+    [
+        ([True] * (canary.BLIND_MAX - 1), ""),
+        ([True] * canary.BLIND_MAX, canary.BLIND),
+        ([True] * (canary.BLIND_MAX - 1) + [False] + [True] * (canary.BLIND_MAX - 1), ""),
+    ],
+)
+def test_canary_when_it_was_late_itself_then_the_window_tells_nothing_but_not_for_long(
+    late: list[bool], reason: str
+) -> None:
+    told: list[bool] = []
+    bird = Canary("", lambda: told.append(True))
+    bird.before = Felt(100, 5)
+    for was_late in late:
+        bird._own_lag_ms = canary.OWN_LAG_MAX_MS + was_late
+        bird._weigh(Felt(1_000, 1_000) if was_late else Felt(100, 5))
+    assert (bird.reason, bool(told)) == (reason, bool(reason))
+    assert (bird.told().stopped, bird.told().blind) == (False, bool(reason))
 
 
 @pytest.fixture

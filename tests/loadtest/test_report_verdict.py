@@ -53,6 +53,12 @@ def test_verdict_when_several_hold_then_the_gravest_is_told(
     assert (found.verdict, found.exit) == told
 
 
+def broken(what: str, at_s: float = 1) -> dict[str, Any]:
+    """A fault in a show of two rooms whose sale opens after 5 s."""
+    scenario = run().scenario | {"rooms": 2}
+    return {"scenario": scenario, "marks": [Mark(at_s, what), Mark(5, "sale_opens")]}
+
+
 HEALTHY = LoaderHealth(0, 0.4, 30, 0, 5, 40, 5)
 
 
@@ -72,7 +78,13 @@ HEALTHY = LoaderHealth(0, 0.4, 30, 0, 5, 40, 5)
         (counts(witness_lost=5), []),
         (counts(joined=2_140), ["not_joined"]),
         (counts(joined=2_150), []),
-        (counts(joined=2_140) | {"marks": [Mark(1, "drop 30 %"), Mark(5, "sale_opens")]}, []),
+        (counts(joined=2_140) | broken("drop 30 %"), []),
+        (counts(joined=1_500) | broken("drop 30 %"), ["not_joined"]),
+        (counts(joined=1_100) | broken("kill web-1"), []),
+        (counts(joined=1_000) | broken("kill web-1"), ["not_joined"]),
+        (counts(joined=0) | broken("restart valkey"), []),
+        (counts(joined=2_140) | broken("stop worker"), ["not_joined"]),
+        (counts(joined=2_140) | broken("drop 30 %", at_s=6), ["not_joined"]),
         (honesty(reasons=["the host was suspended"]), ["the host was suspended"]),
     ],
 )

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.measures.claims import Claim, rows
+from loadtest.audit.seen import gathered
+from loadtest.measures.claims import AWAY_US, Claim, rows
+from loadtest.swarm import buying
 from loadtest.swarm.personas import Bot, Customer
 from server.errors import ERRORS
 from server.protocol import messages as m
@@ -88,6 +90,46 @@ async def test_refusal_when_it_is_for_now_then_the_same_claim_goes_out_again(nam
     assert (only_row(buyer).attempts, buyer.busy) == (2, False)
 
 
+async def given_up(monkeypatch: pytest.MonkeyPatch, name: str) -> tuple[Customer, Wire, m.Claim]:
+    """A buyer whose last attempt was refused for now."""
+    monkeypatch.setattr(buying, "ATTEMPTS_MAX", 1)
+    buyer, transport, claim = await claimed(claims_each=2)
+    told(buyer, refused(claim.ref, "busy"))
+    [purchase] = buyer.till.unsettled
+    buyer.repeat(purchase)
+    [again] = transport.commands()
+    told(buyer, refused(again.ref, name))
+    return buyer, transport, claim
+
+
+@pytest.mark.parametrize("name", ["outcome_unknown", "sale_not_open"])
+async def test_claim_when_given_up_and_confirmed_after_all_then_nobody_contradicts(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    buyer, _, claim = await given_up(monkeypatch, name)
+    assert only_row(buyer).ended_us
+    assert buyer.ready  # for another one
+    told(buyer, m.OrderEvent(held(claim, status="confirmed", order_id=5)))
+    assert only_row(buyer).order_id == 5
+    assert not buyer.till.unsettled
+    assert not offences(buyer)
+    [asked] = gathered(rows(buyer.till.table.log())).values()
+    assert (asked.refused_us, asked.is_split) == (0, False)
+
+
+async def test_claim_when_given_up_then_it_is_asked_for_in_the_end_but_never_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    buyer, transport, claim = await given_up(monkeypatch, "outcome_unknown")
+    buyer.till.ask(everyone=True)
+    [asked] = transport.commands()
+    assert asked == m.OrderStatus(asked.ref, claim.claim_id)
+    told(buyer, m.Accepted(asked.ref, order=m.ClaimState(claim.claim_id, "not_seen")))
+    assert not buyer.till.unsettled
+    assert not transport.commands()
+    assert buyer.swarm.counts["given_up"] == 1
+
+
 async def test_socket_when_it_is_lost_before_the_answer_then_the_same_claim_goes_out_again() -> (
     None
 ):
@@ -106,7 +148,19 @@ async def test_socket_when_it_is_lost_after_the_hold_then_the_buyer_asks() -> No
     [asked] = transport.commands()
     assert asked == m.OrderStatus(asked.ref, claim.claim_id)
     told(buyer, m.Accepted(asked.ref, order=held(claim, status="confirmed", order_id=5)))
-    assert only_row(buyer).order_id == 5
+    row = only_row(buyer)
+    assert row.order_id == 5
+    assert row.held_us <= row.back_us <= row.confirmed_us
+    transport.abort()  # nothing is open any more
+    assert only_row(buyer).back_us == row.back_us
+
+
+async def test_socket_when_it_is_lost_for_good_then_the_open_claim_says_so() -> None:
+    buyer, transport, claim = await claimed()
+    told(buyer, m.Accepted(claim.ref, claim=held(claim)))
+    assert only_row(buyer).back_us == 0
+    transport.abort()
+    assert only_row(buyer).back_us == AWAY_US
 
 
 async def test_hold_when_the_server_has_forgotten_it_then_it_is_shown_the_proof() -> None:

@@ -41,6 +41,15 @@ UPDATE rehearsals
 SET status = $2, reason = $3, summary = $4, report = $5, ended_at = now()
 WHERE rehearsal_id = $1 AND status IN ('preparing', 'running')
 
+-- name: forget_old
+-- What the load test found, of all but the newest $2 of the show that rehearsal $1 is of. Rows stay:
+-- they tell shadow shows from real ones.
+UPDATE rehearsals SET summary = NULL, report = NULL
+WHERE (summary IS NOT NULL OR report IS NOT NULL) AND rehearsal_id <= (
+    SELECT older.rehearsal_id FROM rehearsals this JOIN rehearsals older USING (show_id)
+    WHERE this.rehearsal_id = $1 ORDER BY older.rehearsal_id DESC OFFSET $2 LIMIT 1
+) AND show_id = (SELECT show_id FROM rehearsals WHERE rehearsal_id = $1)
+
 -- name: give_up_lost
 -- Of processes that are gone: nobody has said for $1 seconds that it runs.
 UPDATE rehearsals SET status = 'failed', reason = 'lost', ended_at = now()
