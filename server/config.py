@@ -6,6 +6,7 @@ modules are given values. `LIVESALE_<NAME>` in the environment sets `<name>`; `R
 """
 
 import os
+import re
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
@@ -83,6 +84,11 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins allowed besides the page's own host, comma-separated, exact"
     )
+    media_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins that viewers' pages may fetch video from besides a show's playback "
+        "URL's, comma-separated, exact; for playlists that name another host",
+    )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Proxy addresses or networks whose X-Forwarded-For is believed"
     )
@@ -152,11 +158,19 @@ class Settings(BaseSettings):
         6.0, ge=0, le=60, description="Time over which viewers are told to reconnect at a stop, s"
     )
 
-    @field_validator("allowed_origins", "trusted_proxies", mode="before")
+    @field_validator("allowed_origins", "media_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("media_origins")
+    @classmethod
+    def _require_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            if not re.fullmatch(limits.ORIGIN_PATTERN, part):
+                raise ValueError(f"no origin as https://host or https://host:port: {part}")
         return value
 
     @field_validator("trusted_proxies")

@@ -38,6 +38,7 @@ RECEIPT_CHARS_MAX: Final = 64
 USER_ID_CHARS_MAX: Final = 64
 NAME_CHARS_MAX: Final = 24
 SHOW_ID_PATTERN: Final = r"^[a-z0-9]{4,32}$"
+ORIGIN_PATTERN: Final = r"https?://[A-Za-z0-9._-]{1,253}(?::[0-9]{1,5})?"  # of video, for the CSP
 
 # --- Room and tick ---------------------------------------------------------------------------
 PHASE_VIEWERS_MAX: Final = 512  # viewers written in one loop turn, 4 to 5 ms
@@ -48,6 +49,7 @@ SLOW_SECONDS_MAX: Final = 10.0  # a viewer lagging or not reading for longer: cl
 MESSAGE_SECONDS_MAX: Final = 10.0  # from the first byte of a split message to its last, else 1002
 HISTORY_EVENTS_MAX: Final = 512  # L2 events kept in a show's stream for resume
 RESUME_EVENTS_MAX: Final = 300  # a longer gap is answered with recovered: false
+LINE_ID_CHARS_MAX: Final = 64  # id of a danmaku line that a moderator deletes
 RECENT_CHAT_MAX: Final = 50  # chat lines in the snapshot
 CHAT_LINES_PER_TICK_MAX: Final = 6  # danmaku shown per tick; the rest are folded into a count
 CHAT_PUBLISH_PER_TICK_MAX: Final = 20  # danmaku one hub sends to Redis per tick, rest folded
@@ -98,6 +100,7 @@ COUNTDOWN_S_MAX: Final = 300
 SALE_SECONDS_MIN: Final = 10
 SALE_SECONDS_MAX: Final = 20 * 60
 SALE_AHEAD_S_MAX: Final = 30 * 24 * 3600  # how far ahead a start may be scheduled
+CUES_MAX: Final = 20  # lines that a host means to say of one product
 SLOW_MODE_S_MAX: Final = 300
 MUTE_SECONDS_MAX: Final = 7 * 24 * 3600
 WORDS_MAX: Final = 2_000
@@ -105,6 +108,12 @@ WORD_CHARS_MAX: Final = 40
 BODY_BYTES_MAX: Final = 64 * 1024  # HTTP request body
 # That of a full word list: six bytes a character (\uXXXX), quotes, a comma and a blank each.
 POLICY_BYTES_MAX: Final = WORDS_MAX * (WORD_CHARS_MAX * 6 + 4) + 1024
+
+# --- Numbers of a show -------------------------------------------------------------------------
+SAMPLE_S: Final = 5
+SAMPLES_KEPT_DAYS: Final = 30  # of a show that is on; one that has ended keeps what it has
+SERIES_SAMPLES_MAX: Final = 720  # in one answer; a longer time is told in longer steps
+PINS_LISTED: Final = 50  # the newest of a show
 
 # --- Rehearsals ------------------------------------------------------------------------------
 REHEARSAL_BUYERS_MIN: Final = 10
@@ -115,7 +124,7 @@ REHEARSAL_LIVE_MAX: Final = 500  # buyers, and watchers, while the real show is 
 REHEARSAL_SECONDS_MIN: Final = 15
 REHEARSAL_SECONDS_MAX: Final = 60
 REHEARSAL_SILENT_S: Final = 15.0  # a rehearsal whose process has said nothing for so long failed
-REHEARSALS_LISTED: Final = 20  # the newest of a show
+REHEARSALS_LISTED: Final = 20  # the newest of a show; of older ones no report is kept
 REHEARSAL_REPORT_BYTES_MAX: Final = 4 * 1024 * 1024  # of a report's page
 
 # A whole worst-case command must fit: a token is the longest field, chat may be 4 bytes a char.

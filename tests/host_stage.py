@@ -16,6 +16,7 @@ from server.acts.timetable import Timetable
 from server.errors import StoreUnavailable
 from server.orders.worker import ShowConsumer, Tools
 from server.records.pool import Pool, open_pool
+from server.store import keys
 from server.store.client import RedisClients
 from server.store.room import RoomStore
 from server.store.scripts import Scripts
@@ -23,6 +24,7 @@ from server.store.stock import Stock
 from server.store.types import ClaimAnswer, ClaimRequest
 from server.web import auth, viewer_api
 from server.web.host_api import ENDPOINTS
+from server.web.host_numbers import NumbersDesk
 from server.web.openapi import openapi_route
 
 SECRET = b"a secret of the tests, long enough for HS256"
@@ -155,6 +157,14 @@ class Stage:
             stopping.set()
             await asyncio.wait_for(task, 10)
 
+    async def book(self, show: str) -> None:
+        """A worker books all that was taken."""
+        async with self.worker(show):
+            await until(lambda: self._is_booked(show))
+
+    async def _is_booked(self, show: str) -> bool:
+        return not await self.clients.commands.xlen(keys.orders(show_id_of(show)))
+
     async def sweep(self) -> int:
         """A sweep that also takes requests of this very moment."""
         await self.pool.execute("UPDATE stock_requests SET at = at - interval '1 minute'")
@@ -211,7 +221,7 @@ async def open_stage(redis_url: str, database_url: str) -> AsyncIterator[Stage]:
     clock = MovableClock(seconds * 1000 + micros // 1000)
     stock, room_store = Stock(scripts), RoomStore(scripts)
     acts = HostActs(pool, stock, room_store, clock)
-    served = (*ENDPOINTS, *viewer_api.endpoints(demo=False))
+    served = (*ENDPOINTS, *NumbersDesk().endpoints(), *viewer_api.endpoints(demo=False))
     routes = [*(endpoint.route() for endpoint in served), openapi_route(ENDPOINTS)]
     app = Starlette(routes=routes, max_body_size=limits.BODY_BYTES_MAX)
     app.state.host_acts, app.state.secret = acts, SECRET

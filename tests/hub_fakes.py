@@ -3,6 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
+from server.hub.counts import Counts
 from server.protocol import messages as m
 from server.protocol.codec import MSGPACK
 
@@ -69,6 +70,7 @@ class FakeRoom:
         self.state: dict[str, dict[str, Any]] = {}
         self.users: dict[str, list[FakeViewer]] = defaultdict(list)
         self.said: list[m.ChatLine] = []
+        self.counts = Counts()
         self.taps = 0
         self._lines = 0
 

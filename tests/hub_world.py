@@ -131,6 +131,10 @@ class World:
     state: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     chat: list[ChatLine] = field(default_factory=list)
+    said: int = 0  # lines ever
+    # Line id -> (epoch, seq) of the event that took it back.
+    taken_back: dict[str, tuple[int, int]] = field(default_factory=dict)
+    banned: set[str] = field(default_factory=set)
     available: bool = True
     history_max: int = 512
     now: int = 1_790_000_000_000
@@ -156,10 +160,28 @@ class World:
         return EventFact(self.epoch, event)
 
     def chatter(self, count: int = 1, folded: int = 0) -> ChatFact:
-        first = len(self.chat)
-        lines = [ChatLine(f"x-{first + i}", "u", "n", "viewer", "hi") for i in range(count)]
-        self.chat += lines
+        numbers = range(self.said, self.said + count)
+        self.said += count
+        lines = [ChatLine(f"x-{n}", f"u{n % 3}", "n", "viewer", "hi") for n in numbers]
+        unheard = {line.id for line in lines if line.user in self.banned}
+        self.chat += [line for line in lines if line.id not in unheard]
+        self.taken_back |= dict.fromkeys(unheard, (0, 0))
         return ChatFact(lines, folded)
+
+    def take_line_back(self, line_id: str) -> EventFact:
+        """A moderator deletes a line."""
+        return self._forget({line_id}, k="line_removed", line=line_id)
+
+    def ban(self, user: str) -> EventFact:
+        self.banned.add(user)
+        lines = {line.id for line in self.chat if line.user == user}
+        return self._forget(lines, k="user_removed", user=user)
+
+    def _forget(self, lines: Collection[str], **event: Any) -> EventFact:
+        fact = self.happen(**event)
+        self.chat = [line for line in self.chat if line.id not in lines]
+        self.taken_back |= dict.fromkeys(lines, (self.epoch, self.seq))
+        return fact
 
     # --- RoomStorePort ---
 
@@ -200,6 +222,9 @@ class World:
         self._check("report_presence", report)
         return self.presence_answers.pop(0) if self.presence_answers else COUNTS
 
+    async def report_counts(self, show_id: str, hub_id: str, lines: int, claims: int) -> None:
+        self._check("report_counts", lines, claims)
+
     async def heartbeat(self, show_id: str, hub_id: str, n: int) -> None:
         self._check("heartbeat", n)
         if not self.deaf:
@@ -238,7 +263,7 @@ class Screen:
         self.seq = 0
         self.state: dict[str, dict[str, Any]] = {}
         self.events: list[int] = []  # seq of every event shown, in order
-        self.lines: list[str] = []  # ids of danmaku shown
+        self.lines: dict[str, str] = {}  # danmaku shown: id -> user
         self.folded = 0
         self.welcomes = 0
 
@@ -257,7 +282,7 @@ class Screen:
         self._on_events(message["epoch"], message.get("events", []), message["recovered"])
         self.epoch, self.seq = message["epoch"], message["seq"]
         self._on_state(message["state"])
-        self.lines = [line["id"] for line in message["chat"]]
+        self.lines = {line["id"]: line["user"] for line in message["chat"]}
 
     def _on_tick(self, message: dict[str, Any]) -> None:
         assert message.keys() - {"t", "n", "now"}, "a frame without news"
@@ -267,7 +292,7 @@ class Screen:
         self._on_state(message.get("state", {}))
         for line in message.get("chat", []):
             assert line["id"] not in self.lines, "a danmaku line twice"
-            self.lines.append(line["id"])
+            self.lines[line["id"]] = line["user"]
         self.folded += message.get("folded", 0)
 
     def _on_events(self, epoch: int, events: list[dict[str, Any]], gapless: bool) -> None:
@@ -276,6 +301,12 @@ class Screen:
                 assert event["seq"] == self.seq + 1, "a hole or a repeated event"
             self.seq = event["seq"]
             self.events.append(event["seq"])
+            gone = (event.get("line"), event.get("user"))  # of line_removed, of user_removed
+            self.lines = {
+                line: user
+                for line, user in self.lines.items()
+                if line != gone[0] and user != gone[1]
+            }
 
     def _on_state(self, state: dict[str, dict[str, Any]]) -> None:
         for key, value in state.items():
@@ -292,6 +323,7 @@ def new_hub(world: World, **settings: Any) -> tuple[Hub, list[tuple[Viewer, Comm
         Ports(world, world, world),
         HubSettings(**settings),
         lambda viewer, command: commands.append((viewer, command)),
+        banned_in=lambda room: world.banned,
     )
     return hub, commands
 

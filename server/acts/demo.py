@@ -29,16 +29,23 @@ _PRODUCTS: Final = (
             CreateSku(title="600 ml 黑色", price=12900, inventory=200),
             CreateSku(title="600 ml 白色", price=12900, inventory=200),
         ],
+        cues=[
+            "细口壶嘴，水流稳，新手也能一圈一圈冲得匀。",
+            "304 不锈钢，手柄不烫手，600 毫升刚好两杯。",
+            "今晚只在直播间有这个价，开抢前先选好颜色。",
+        ],
     ),
     CreateProduct(
         title="云南小粒咖啡豆",
         image_url="/demo/beans.svg",
         skus=[CreateSku(title="250 g 中度烘焙", price=5900, inventory=1000)],
+        cues=["云南保山，海拔 1500 米，上周刚烘的。", "坚果和焦糖香，不酸，配牛奶也好喝。"],
     ),
     CreateProduct(
         title="手工陶瓷杯",
         image_url="/demo/cup.svg",
         skus=[CreateSku(title="300 ml 青釉", price=7900, inventory=300)],
+        cues=["每一只都是手拉坯，釉色会有一点点不同。", "可以进洗碗机，不要直接上明火。"],
     ),
 )
 

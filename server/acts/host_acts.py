@@ -3,6 +3,7 @@
 from server.acts.dead_letters import DeadLetterActs
 from server.acts.desk import Clock, Desk
 from server.acts.moderation import ModerationActs
+from server.acts.numbers import NumbersActs
 from server.acts.orders import OrderActs
 from server.acts.products import ProductActs
 from server.acts.projector import Projector
@@ -42,4 +43,5 @@ class HostActs:
         self.webhooks = WebhookActs(desk, SystemResolver(), allow_private=webhook_allow_private)
         self.dead_letters = DeadLetterActs(desk)
         self.rehearsals = RehearsalActs(desk, self.shows, self.products, self.sales)
+        self.numbers = NumbersActs(desk, room_store)
         self.desk = desk

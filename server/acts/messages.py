@@ -34,8 +34,10 @@ Url = Annotated[
 Commentary = Annotated[
     str, Meta(min_length=1, max_length=limits.COMMENTARY_CHARS_MAX, pattern=_LINE)
 ]
+Cues = Annotated[list[Commentary], Meta(max_length=limits.CUES_MAX)]
 Word = Annotated[str, Meta(min_length=1, max_length=limits.WORD_CHARS_MAX, pattern=_LINE)]
 User = Annotated[str, Meta(min_length=1, max_length=limits.USER_ID_CHARS_MAX, pattern=_USER)]
+LineId = Annotated[str, Meta(min_length=1, max_length=limits.LINE_ID_CHARS_MAX, pattern=_USER)]
 Price = Annotated[int, Meta(ge=0, le=limits.PRICE_MINOR_MAX, description="Minor units")]
 Currency = Annotated[str, Meta(pattern=rf"^[A-Z]{{3}}{_END}", description="ISO 4217 code")]
 Units = Annotated[int, Meta(ge=1, le=limits.UNITS_MAX)]
@@ -101,6 +103,7 @@ class CreateProduct(Body, frozen=True):
     title: Title
     skus: Annotated[list[CreateSku], Meta(min_length=1, max_length=limits.SKUS_PER_PRODUCT_MAX)]
     image_url: Url = ""
+    cues: Cues = []
 
 
 class EditProduct(Body, frozen=True):
@@ -108,6 +111,7 @@ class EditProduct(Body, frozen=True):
 
     title: Title | UnsetType = UNSET
     image_url: Url | UnsetType = UNSET
+    cues: Cues | UnsetType = UNSET
 
 
 class SetRunList(Body, frozen=True):
@@ -172,6 +176,12 @@ class OneUser(Body, frozen=True):
     user: User
 
 
+class OneLine(Body, frozen=True):
+    """`line`: the id of a danmaku line, as the room shows it."""
+
+    line: LineId
+
+
 # --- Webhooks ---------------------------------------------------------------------------------
 
 
@@ -188,9 +198,15 @@ OrderStatus = Literal["confirmed", "paid", "fulfilled", "expired", "cancelled", 
 
 
 class OrdersQuery(Body, frozen=True):
-    """Orders with an id above `after`, oldest first."""
+    """Orders with an id above `after`, oldest first; with `before` those below it, newest first.
+
+    `order`: that one order, if the other filters hold for it.
+    """
 
     after: Annotated[int, Meta(ge=0, le=2**53 - 1)] = 0
+    before: Identifier | None = None
+    order: Identifier | None = None
+    sale: Identifier | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
     status: OrderStatus | None = None
     buyer: User | None = None

@@ -1,14 +1,15 @@
-"""Acts that keep order in the room: mute, ban, kick, slow mode, refused words.
+"""Acts that keep order in the room: mute, ban, kick, delete a line, slow mode, refused words.
 
 Mutes and bans are rows; the show's revision covers them, so the projector brings the whole policy
-to Redis and every hub hears of it. Kicks reach only connections that are open now.
+to Redis and every hub hears of it; the lines of a banned user disappear with that. Kicks reach only
+connections that are open now, and lines are not rows: both are done at once or asked for again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 from server.acts.desk import Act, Desk
-from server.acts.messages import Mute, SetChatPolicy
+from server.acts.messages import Mute, OneLine, SetChatPolicy
 from server.acts.views import ChatPolicyView
 from server.domain.identity import Identity, require_moderator
 from server.errors import CLOSES, Refused, StoreUnavailable
@@ -70,14 +71,10 @@ class ModerationActs:
         async with self._desk.act(identity, show_id, require_moderator) as act:
             _require_other(act, user)
             await moderation.put(act.conn, show_id, user, "ban", identity.user, 0)
-            act_id = await self._changed(act, "ban", {"user": user})
+            await self._changed(act, "ban", {"user": user})
         view = await self._applied(identity, show_id)
-        await self._desk.apply(self._remove(show_id, user, act_id))
+        await self._desk.apply(self._room_store.kick(show_id, user, REMOVED))
         return view
-
-    async def _remove(self, show_id: str, user: str, act_id: str) -> None:
-        await self._room_store.kick(show_id, user, REMOVED)
-        await self._room_store.publish_event(show_id, "user_removed", {"user": user}, act_id)
 
     async def unban(self, identity: Identity, show_id: str, user: str) -> ChatPolicyView:
         async with self._desk.act(identity, show_id, require_moderator) as act:
@@ -93,18 +90,32 @@ class ModerationActs:
         async with self._desk.act(identity, show_id, require_moderator) as act:
             _require_other(act, user)
             await act.note("kick", {"user": user})
-        try:
-            await self._room_store.kick(show_id, user, REMOVED)
-        except StoreUnavailable:
-            raise Refused("outcome_unknown", "Recorded, but perhaps not done") from None
+        await _done_now(self._room_store.kick(show_id, user, REMOVED))
 
-    async def _changed(self, act: Act, action: str, detail: Mapping[str, Any]) -> str:
+    async def delete_line(self, identity: Identity, show_id: str, body: OneLine) -> None:
+        """A danmaku line disappears from every page, and joiners never get it; harmless to repeat.
+
+        Raises Refused(outcome_unknown) when Redis does not answer.
+        """
+        async with self._desk.act(identity, show_id, require_moderator) as act:
+            act_id = await act.note("delete_line", {"line": body.line})
+        await _done_now(self._room_store.remove_line(show_id, body.line, str(act_id)))
+
+    async def _changed(self, act: Act, action: str, detail: Mapping[str, Any]) -> None:
         await shows.raise_revision(act.conn, act.show.show_id)
-        return str(await act.note(action, detail))
+        await act.note(action, detail)
 
     async def _applied(self, identity: Identity, show_id: str) -> ChatPolicyView:
         await self._desk.apply(self._desk.projector.project_show(show_id))
         return await self.policy(identity, show_id)
+
+
+async def _done_now(work: Awaitable[object]) -> None:
+    """Do in Redis what is recorded but kept by no row. Raises Refused(outcome_unknown)."""
+    try:
+        await work
+    except StoreUnavailable:
+        raise Refused("outcome_unknown", "Recorded, but perhaps not done") from None
 
 
 def _require_other(act: Act, user: str) -> None:

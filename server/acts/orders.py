@@ -17,9 +17,9 @@ from server.acts.views import OrderDetail, OrderView, order_detail, order_view
 from server.domain.identity import Identity
 from server.domain.order import MoveReason, OrderStatus
 from server.errors import Refused
-from server.records import order_life, orders, payments
+from server.records import order_life, order_list, payments
 from server.records.order_life import move_orders
-from server.records.orders import OrderRow
+from server.records.order_list import OrderRow
 from server.records.pool import Connection, acquire
 from server.records.transaction import transaction
 
@@ -78,7 +78,7 @@ class OrderActs:
 async def _found(
     conn: Connection, show_id: str, order_id: int, buyer: str | None = None
 ) -> OrderRow:
-    row = await orders.get_order(conn, show_id, order_id, buyer)
+    row = await order_list.get_order(conn, show_id, order_id, buyer)
     if row is None:
         raise Refused("not_found", "No such order")
     return row

@@ -26,7 +26,8 @@ class ProductActs:
         async with self._desk.act(identity, show_id) as act:
             if await products.count_products(act.conn, show_id) >= limits.PRODUCTS_MAX:
                 raise Refused("conflict", f"A show has at most {limits.PRODUCTS_MAX} products")
-            made = await products.insert_product(act.conn, show_id, body.title, body.image_url)
+            terms = (body.title, body.image_url, body.cues)
+            made = await products.insert_product(act.conn, show_id, *terms)
             await _require_room(act, made, len(body.skus))
             for sku in body.skus:
                 await _insert_sku(act, made, sku)
@@ -38,7 +39,7 @@ class ProductActs:
     async def edit(
         self, identity: Identity, show_id: str, product_id: int, body: EditProduct
     ) -> ProductDetail:
-        """Title and image. Raises Refused(not_found)."""
+        """Title, image and cues. Raises Refused(not_found)."""
         changes = changed_fields(body)
         async with self._desk.act(identity, show_id) as act:
             row = await products.get_product(act.conn, show_id, product_id)
@@ -46,9 +47,7 @@ class ProductActs:
                 raise Refused("not_found", "No such product")
             new = row._replace(**changes)
             if new != row:
-                await products.update_product(
-                    act.conn, show_id, product_id, new.title, new.image_url
-                )
+                await products.update_product(act.conn, show_id, new)
                 await self._changed(act, "edit_product", {"product": product_id, **changes})
             found = await _detail(act, product_id)
         await self._desk.apply(self._desk.projector.project_show(show_id))

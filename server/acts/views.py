@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 from server.records.acts import ActRow
 from server.records.dead_letters import Letter
 from server.records.order_life import MoveRow, OrderPayment
-from server.records.orders import OrderRow
+from server.records.order_list import OrderRow
 from server.records.products import ProductRow, SkuRow
 from server.records.sales import SaleMoney, SaleRow
 from server.records.shows import ShowRow
@@ -59,7 +59,8 @@ class SkuDetail(Struct, frozen=True):
 
 
 class ProductDetail(Struct, frozen=True):
-    """`listed`: on the run-list, in the order of `position`."""
+    """`listed`: on the run-list, in the order of `position`. `cues`: what its host means to say,
+    for hosts and moderators only."""
 
     product: int
     title: str
@@ -67,6 +68,7 @@ class ProductDetail(Struct, frozen=True):
     position: int
     listed: bool
     skus: list[SkuDetail]
+    cues: list[str]
 
 
 class SaleView(Struct, frozen=True):
@@ -339,7 +341,9 @@ def product_details(products: list[ProductRow], skus: list[SkuRow]) -> list[Prod
     for sku in skus:
         mine[sku.product_id].append(sku_detail(sku))
     return [
-        ProductDetail(p.product_id, p.title, p.image_url, p.position, p.listed, mine[p.product_id])
+        ProductDetail(
+            p.product_id, p.title, p.image_url, p.position, p.listed, mine[p.product_id], p.cues
+        )
         for p in products
     ]
 

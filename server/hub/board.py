@@ -7,13 +7,14 @@ and catch-ups cannot disagree about what was sent already.
 
 - State keys: the newest (epoch, version) wins, older facts are dropped.
 - Events: gapless by (epoch, seq). A later event is not shown before the missing ones are there.
-- Danmaku: a window's lines are sampled when it is taken, and the rest counted.
+- Danmaku: a window's lines are sampled when it is taken, and the rest counted. Lines that an event
+  takes back are forgotten: who has not seen them yet never does.
 
 Pure: no clock, no sockets; tests/property/test_room_consistency.py checks the promises.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from server import clock, limits
@@ -52,12 +53,14 @@ class Board:
         "_changed_at",
         "_early",
         "_events",
+        "_gone",
         "_lines",
         "epoch",
         "floor",
         "gate",
         "position",
         "recent",
+        "removed_at",
         "seq",
         "state",
         "stock_epoch",
@@ -66,9 +69,13 @@ class Board:
     def __init__(self, snapshot: Snapshot, history: Sequence[EventMap] = ()) -> None:
         """`history`: events up to the snapshot's seq, gapless, so that resumes find them."""
         self.position = 0
+        self.removed_at = 0  # position since which no line was taken back
+        # Ids of lines taken back, whose facts may be late.
+        self._gone: deque[str] = deque(maxlen=limits.RECENT_CHAT_MAX)
         self._show_all(snapshot)
         if history and history[-1]["seq"] == snapshot.seq:
             self._events.extend((self.position, event) for event in history)
+            self._gone.extend(one["line"] for one in history if one["k"] == "line_removed")
 
     def _show_all(self, snapshot: Snapshot) -> None:
         """Replace the whole board. Who saw an earlier one needs a new welcome."""
@@ -83,7 +90,7 @@ class Board:
         self._changed_at = dict.fromkeys(self.state, self.position)
         self._events: deque[tuple[int, EventMap]] = deque(maxlen=limits.HISTORY_EVENTS_MAX)
         self._early: dict[int, EventMap] = {}  # seq -> event kept back behind a gap
-        self._lines: deque[tuple[int, Sequence[ChatLine], int]] = deque(maxlen=LINE_FACTS_MAX)
+        self._lines: deque[tuple[int, list[ChatLine], int]] = deque(maxlen=LINE_FACTS_MAX)
         self.recent: deque[ChatLine] = deque(snapshot.chat, maxlen=limits.RECENT_CHAT_MAX)
 
     # --- Changing it ----------------------------------------------------------------------------
@@ -129,13 +136,32 @@ class Board:
         if len(self._events) == limits.HISTORY_EVENTS_MAX:
             self.floor = max(self.floor, self._events[0][0])
         self._events.append((self.position, event))
+        self._take_back(event)
+
+    def _take_back(self, event: EventMap) -> None:
+        """Forget the lines that must not be shown any more once this event was."""
+        if event["k"] == "line_removed":
+            self._gone.append(event["line"])
+            self._forget(lambda line: line.id == event["line"])
+        elif event["k"] == "user_removed":
+            self._forget(lambda line: line.user == event["user"])
+
+    def _forget(self, is_gone: Callable[[ChatLine], bool]) -> None:
+        """What was folded stays counted, and facts keep their positions."""
+        self.removed_at = self.position
+        for _, lines, _ in self._lines:
+            lines[:] = [line for line in lines if not is_gone(line)]
+        kept = [line for line in self.recent if not is_gone(line)]
+        self.recent.clear()
+        self.recent.extend(kept)
 
     def add_lines(self, lines: Sequence[ChatLine], folded: int) -> bool:
         """Show danmaku of one tick of one hub; `folded` more were left out there.
 
-        A snapshot may hold lines whose fact comes only now: those are not shown again.
+        A snapshot may hold lines whose fact comes only now: those are not shown again, and those
+        taken back not at all.
         """
-        known = {line.id for line in self.recent}
+        known = {line.id for line in self.recent} | set(self._gone)
         lines = [line for line in lines if line.id not in known]
         if not lines and not folded:
             return False

@@ -166,6 +166,7 @@ class Feed:
             await self._store.heartbeat(room.show_id, self._hub.hub_id, self._beats)
             if beat % PRESENCE_SECONDS == 0:
                 await room.presence.tell()
+                await room.counts.tell(self._store, room.show_id, self._hub.hub_id)
         except StoreUnavailable:
             return False
         return True

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import structlog
@@ -16,8 +16,10 @@ import structlog
 from server import clock, limits
 from server.errors import Refused, StoreUnavailable
 from server.hub.board import Board
+from server.hub.counts import Counts
 from server.hub.feed import Feed
 from server.hub.ports import (
+    BannedIn,
     Dispatch,
     HubSettings,
     OnGone,
@@ -52,6 +54,11 @@ def _ignore_policy(room: Room) -> None:
     """Without chat on this hub there is no policy to read."""
 
 
+def _nobody_banned(room: Room) -> Collection[str]:
+    """Without chat on this hub nobody is banned from it."""
+    return ()
+
+
 def _ignore_rebuild(room: Room, rebuild_id: str) -> None:
     """Without claims on this hub it knows nothing of any."""
 
@@ -64,9 +71,9 @@ class Hub:
     """One per process. Made inside the running loop, then `start`.
 
     `dispatch` carries out commands; `on_orders` hears that buyers' claims moved on (and tells
-    them); `on_policy` hears that a show's chat policy changed, `on_rebuild` that its stock is being
-    rebuilt (maybe more than once); `on_gone` hears of every viewer
-    whose connection ended, once.
+    them); `on_policy` hears that a show's chat policy changed, and `banned_in` says whose danmaku a
+    room does not show; `on_rebuild` hears that a show's stock is being rebuilt (maybe more than
+    once), `on_gone` of every viewer whose connection ended, once.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class Hub:
         *,
         on_orders: OnOrders = _ignore_orders,
         on_policy: OnPolicy = _ignore_policy,
+        banned_in: BannedIn = _nobody_banned,
         on_rebuild: OnRebuild = _ignore_rebuild,
         on_gone: OnGone = _ignore_gone,
     ) -> None:
@@ -87,6 +95,7 @@ class Hub:
         self.dispatch = dispatch
         self.on_orders = on_orders
         self.on_policy = on_policy
+        self.banned_in = banned_in
         self.on_rebuild = on_rebuild
         self._on_gone = on_gone
         self.loop = asyncio.get_running_loop()
@@ -96,6 +105,7 @@ class Hub:
         # Numbers of like batches and chat lines. The hub's, not the room's: a room that closes and
         # opens again must not use one twice, for Redis and viewers remember those they have seen.
         self.numbers = itertools.count(1)
+        self.counts: dict[str, Counts] = {}  # by show; a room that opens again counts on
         self.viewers = 0  # connections from join to the end of their transport
         self._echoes = Recent(60.0)  # s from ping to pong
         self.second_ticks = self.ticker.ticks(1)
@@ -126,6 +136,8 @@ class Hub:
             async with asyncio.timeout(limits.CLOSE_SECONDS):
                 for room in list(self.rooms.values()):
                     await room.outbox.settled()
+                    with contextlib.suppress(StoreUnavailable):
+                        await room.counts.tell(self.ports.store, room.show_id, self.hub_id)
         except TimeoutError:
             log.warning("outbox_not_emptied")
         for room in list(self.rooms.values()):

@@ -66,6 +66,9 @@ class RoomStorePort(Protocol):
     ) -> PresenceAnswer:
         """Idempotent by (hub_id, report.number); report numbers only rise."""
 
+    async def report_counts(self, show_id: str, hub_id: str, lines: int, claims: int) -> None:
+        """Totals of a hub; the last report counts."""
+
     async def heartbeat(self, show_id: str, hub_id: str, n: int) -> None: ...
 
 
@@ -119,5 +122,6 @@ class Dispatch(Protocol):
 
 OnOrders = Callable[["Room", Sequence[tuple[str, ClaimState]]], None]
 OnPolicy = Callable[["Room"], None]
+BannedIn = Callable[["Room"], Collection[str]]
 OnRebuild = Callable[["Room", str], None]
 OnGone = Callable[["Viewer"], None]

@@ -5,11 +5,12 @@ Facts come in by `offer` and change the board (server/hub/board.py); the phase g
 encoded once for all who stand at the same position with the same codec. Nothing here awaits.
 """
 
-from collections.abc import Iterator, KeysView
+from collections.abc import Iterable, Iterator, KeysView
 from typing import TYPE_CHECKING, Any, Final
 
 from server.errors import Refused
 from server.hub.board import Board
+from server.hub.counts import Counts
 from server.hub.outbox import Outbox
 from server.hub.phases import PhaseGroup
 from server.hub.presence import Presence
@@ -37,6 +38,7 @@ class Room:
         "_welcomes",
         "_welcomes_tick",
         "board",
+        "counts",
         "empty_since",
         "heard_at",
         "hub",
@@ -51,6 +53,7 @@ class Room:
         self.hub = hub
         self.board = board
         self.outbox = Outbox(hub.ports.store, show_id, hub.hub_id, hub.ticker.tick_s, hub.numbers)
+        self.counts = hub.counts.setdefault(show_id, Counts())
         self.viewers = 0
         self.empty_since = hub.loop.time()  # loop time since when it has no viewers
         self.heard_at = hub.loop.time()  # loop time of our last heartbeat through the bus
@@ -118,7 +121,7 @@ class Room:
             case facts.EventFact(epoch, event):
                 self._offer_event(epoch, event)
             case facts.ChatFact(lines, folded):
-                if self.board.add_lines(lines, folded):
+                if self.board.add_lines(self._not_banned(lines), folded):
                     self.changed()
             case facts.OrderFact(orders):
                 self.hub.on_orders(self, orders)
@@ -140,6 +143,12 @@ class Room:
             self.changed()
         elif outcome == "gap":
             self.hub.heal(self)
+
+    def _not_banned(self, lines: Iterable[ChatLine]) -> list[ChatLine]:
+        """Their lines may be on the way still when users are banned, or kept by a Redis that was
+        not told yet."""
+        banned = self.hub.banned_in(self)
+        return [line for line in lines if line.user not in banned]
 
     def changed(self, *, edge: bool = False) -> None:
         """The board has moved on: show it in each group's instant, or now when it is an edge."""
@@ -163,6 +172,7 @@ class Room:
 
     def say(self, line: ChatLine) -> None:
         """Publish an accepted danmaku line; it comes back through the bus like everybody's."""
+        self.counts.lines += 1
         self.outbox.add_line(line)
 
     def add_likes(self, taps: int) -> None:
@@ -284,7 +294,8 @@ class Room:
     def _welcome(self, codec: Codec, resume: tuple[int, int] | None) -> tuple[bytes, int]:
         """A welcome frame and its position: cached within the tick, shared by all it suits.
 
-        Who resumes may have seen the board a moment ago, so an older snapshot will not do there.
+        Who resumes may have seen the board a moment ago, so an older snapshot will not do there;
+        nor one with lines that were taken back.
         """
         tick = self.tick
         if self._welcomes_tick != tick:
@@ -296,7 +307,8 @@ class Room:
         )
         key = (codec, resume if missed is not None else None)
         cached = self._welcomes.get(key)
-        oldest = self.board.floor if missed is None else self.board.position
+        board = self.board
+        oldest = max(board.floor, board.removed_at) if missed is None else board.position
         if cached is not None and cached[1] >= oldest:
             return cached
         kept = key in self._welcomes or len(self._welcomes) < WELCOMES_MAX
@@ -317,6 +329,6 @@ class Room:
             tick_ms=self.hub.settings.tick_ms,
             recovered=missed is not None,
             state=board.state,
-            chat=list(board.recent),
+            chat=self._not_banned(board.recent),
             events=missed or [],  # type: ignore[arg-type]  # maps as in messages.Event
         )

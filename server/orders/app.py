@@ -21,6 +21,7 @@ from server.memory import keep_out_of_collection
 from server.orders.closer import Closer
 from server.orders.expirer import Expirer
 from server.orders.payer import Payer
+from server.orders.sampler import Sampler
 from server.orders.sender import Sender, open_sender
 from server.orders.tools import any_redis
 from server.orders.worker import OrderWorker, Tools
@@ -80,7 +81,8 @@ async def _work(
 ) -> None:
     """All parts until `stopping`, then STOP_SECONDS to finish. A part that fails ends all."""
     redis_clock = RedisClock(tools.clients.commands)
-    projector = Projector(tools.pool, tools.stock, RoomStore(tools.scripts))
+    room_store = RoomStore(tools.scripts)
+    projector = Projector(tools.pool, tools.stock, room_store)
     closer = Closer(projector, Timetable(tools.pool, projector, redis_clock), redis_clock)
     payments = PaymentActs(tools.pool, tools.stock, projector.orders, providers)
     parts = {
@@ -89,6 +91,7 @@ async def _work(
         asyncio.create_task(sender.run(stopping)),
         asyncio.create_task(Expirer(tools.pool, projector.orders).run(stopping)),
         asyncio.create_task(Payer(payments).run(stopping)),
+        asyncio.create_task(Sampler(tools.pool, room_store, redis_clock).run(stopping)),
     }
     told = asyncio.create_task(stopping.wait())
     await asyncio.wait({told, *parts}, return_when=asyncio.FIRST_COMPLETED)

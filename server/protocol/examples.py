@@ -68,6 +68,7 @@ EVENT_EXAMPLES: Final[tuple[Struct, ...]] = (
     m.ShowPhaseChanged(seq=19, at=_NOW, phase="live"),
     m.SalePhaseChanged(seq=20, at=_NOW, sale=7, what="sold_out"),
     m.UserRemoved(seq=21, at=_NOW, user="u-42"),
+    m.LineRemoved(seq=22, at=_NOW, line="k3x9-17"),
 )
 
 _LINE: Final = m.ChatLine(id="k3x9-17", user="u-7", name="小林", role="viewer", text="冲!")

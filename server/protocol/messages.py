@@ -363,7 +363,15 @@ class UserRemoved(Struct, tag_field="k", tag="user_removed", frozen=True):
     user: str
 
 
-Event = Commentary | Pinned | ShowPhaseChanged | SalePhaseChanged | UserRemoved
+class LineRemoved(Struct, tag_field="k", tag="line_removed", frozen=True):
+    """A moderator deleted a danmaku line: the line with this id should disappear from the page."""
+
+    seq: int
+    at: int
+    line: str
+
+
+Event = Commentary | Pinned | ShowPhaseChanged | SalePhaseChanged | UserRemoved | LineRemoved
 
 
 class ChatLine(Struct, frozen=True):
@@ -458,6 +466,7 @@ __all__ = [
     "HelloResult",
     "Like",
     "LikesState",
+    "LineRemoved",
     "OnlineState",
     "OrderEvent",
     "OrderStatus",

@@ -14,13 +14,14 @@ class LiveShow(NamedTuple):
 
     show_id: str
     title: str
+    cover_url: str = ""
 
 
 async def live_shows(pool: Pool, limit: int) -> list[LiveShow]:
     """Shows that are live or paused, newest first. Raises RecordsUnavailable."""
     async with acquire(pool) as connection:
         rows = await connection.fetch(_SQL["live_shows"], limit)
-    return [LiveShow(row["show_id"], row["title"]) for row in rows]
+    return [LiveShow(*row) for row in rows]
 
 
 async def known_shows(pool: Pool, show_ids: Collection[str], days: int) -> dict[str, bool]:

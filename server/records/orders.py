@@ -1,12 +1,12 @@
-"""Orders in PostgreSQL: how accepted takes enter the books, and how people read them.
+"""Orders in PostgreSQL: how accepted takes enter the books.
 
 `commit_takes` is the only writer of new orders and of the watermarks of pools; what happens to
-orders afterwards is in records/order_life.py.
+orders afterwards is in records/order_life.py, how people read them in records/order_list.py.
 """
 
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,13 +28,12 @@ from server.domain.claim import (
     rule,
     split_known,
 )
-from server.domain.order import STATUSES, OrderStatus
+from server.domain.order import OrderStatus
 from server.records import retakes, sql
 from server.records.outbox import TakenRange, note_taken
 from server.records.pool import Connection, Pool, acquire
 
 SQL: Final = sql.load("orders")
-EXPORT_ROWS: Final = 1_000  # read at once
 ERROR_CHARS: Final = 500
 
 # PostgreSQL refuses the data of a take (not: is away, or is wrongly set up).
@@ -394,73 +393,3 @@ async def shows_returning(pool: Pool) -> set[str]:
     """Shows, however old, with units on their way from a sale that is over to the inventory."""
     async with acquire(pool) as connection:
         return {row["show_id"] for row in await connection.fetch(SQL["shows_returning"])}
-
-
-@dataclass(frozen=True, slots=True)
-class OrderRow:
-    """One order as hosts and buyers see it. Amounts in minor units, times in ms since 1970."""
-
-    order_id: int
-    sale_id: int
-    product_id: int
-    sku_id: int
-    product: str
-    sku: str
-    buyer: str
-    claim_id: str
-    quantity: int
-    price: int
-    currency: str
-    status: OrderStatus
-    confirmed_at: int
-    pay_by: int
-
-
-async def get_order(
-    conn: Connection, show_id: str, order_id: int, buyer: str | None = None
-) -> OrderRow | None:
-    """One order of a show; with `buyer` only if it is theirs."""
-    found = await _orders_by_id(conn, show_id, [order_id])
-    return found[0] if found and buyer in (None, found[0].buyer) else None
-
-
-async def list_orders(
-    pool: Pool,
-    show_id: str,
-    *,
-    buyer: str | None = None,
-    status: OrderStatus | None = None,
-    after: int = 0,
-    limit: int = 100,
-) -> list[OrderRow]:
-    """Orders of a show by rising id, those above id `after`, at most `limit`."""
-    async with acquire(pool) as connection:
-        if buyer is None:
-            wanted = STATUSES if status is None else (status,)
-            ids = await connection.fetch(SQL["order_ids"], show_id, wanted, after, limit)
-        else:
-            terms = (show_id, buyer, status, after, limit)
-            ids = await connection.fetch(SQL["order_ids_of_buyer"], *terms)
-        return await _orders_by_id(connection, show_id, [row["order_id"] for row in ids])
-
-
-async def _orders_by_id(conn: Connection, show_id: str, order_ids: list[int]) -> list[OrderRow]:
-    """Those of the show's orders that there are, by rising id."""
-    rows = await conn.fetch(SQL["orders_by_id"], show_id, order_ids)
-    return [OrderRow(**{**row, "claim_id": str(row["claim_id"])}) for row in rows]
-
-
-async def newest_orders(pool: Pool, show_id: str, buyer: str, limit: int) -> list[OrderRow]:
-    """A buyer's newest orders in a show, newest first, at most `limit`."""
-    async with acquire(pool) as connection:
-        ids = await connection.fetch(SQL["newest_ids_of_buyer"], show_id, buyer, limit)
-        rows = await _orders_by_id(connection, show_id, [row["order_id"] for row in ids])
-    return rows[::-1]
-
-
-async def export_orders(pool: Pool, show_id: str) -> AsyncIterator[list[OrderRow]]:
-    """All orders of a show, some at a time, so that no connection is held by a slow reader."""
-    after = 0
-    while rows := await list_orders(pool, show_id, after=after, limit=EXPORT_ROWS):
-        yield rows
-        after = rows[-1].order_id

@@ -16,6 +16,7 @@ class ProductRow(NamedTuple):
     image_url: str
     position: int
     listed: bool
+    cues: list[str]
 
 
 class SkuRow(NamedTuple):
@@ -35,9 +36,11 @@ async def count_products(conn: Connection, show_id: str) -> int:
     return count
 
 
-async def insert_product(conn: Connection, show_id: str, title: str, image_url: str) -> int:
+async def insert_product(
+    conn: Connection, show_id: str, title: str, image_url: str, cues: list[str]
+) -> int:
     """Id of a new product at the end of the run-list."""
-    made: int = await conn.fetchval(_SQL["insert_product"], show_id, title, image_url)
+    made: int = await conn.fetchval(_SQL["insert_product"], show_id, title, image_url, cues)
     return made
 
 
@@ -51,10 +54,10 @@ async def list_products(conn: Connection, show_id: str) -> list[ProductRow]:
     return [ProductRow(*record) for record in await conn.fetch(_SQL["list_products"], show_id)]
 
 
-async def update_product(
-    conn: Connection, show_id: str, product_id: int, title: str, image_url: str
-) -> None:
-    await conn.execute(_SQL["update_product"], show_id, product_id, title, image_url)
+async def update_product(conn: Connection, show_id: str, row: ProductRow) -> None:
+    """Title, image and cues of the product."""
+    terms = (row.product_id, row.title, row.image_url, row.cues)
+    await conn.execute(_SQL["update_product"], show_id, *terms)
 
 
 async def set_run_list(conn: Connection, show_id: str, product_ids: list[int]) -> None:

@@ -15,7 +15,7 @@ from server.store.scripts import Scripts
 _KEYS: Final = (
     *(keys.meta, keys.orders, keys.claims, keys.applied, keys.evidence, keys.presented),
     *(keys.refusals, keys.room, keys.state, keys.events, keys.chat),
-    *(keys.like_batches, keys.presence, keys.people, keys.policy, keys.lease),
+    *(keys.like_batches, keys.presence, keys.people, keys.policy, keys.lease, keys.counts),
 )
 _VITALS_AT_ONCE: Final = 25  # shows in one round trip; each holds Redis up for some 60 µs
 

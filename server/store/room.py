@@ -1,6 +1,6 @@
 """The room of a show in Redis: snapshot, events, likes, danmaku, presence, chat policy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -9,9 +9,9 @@ from server.domain.presence import PresenceAnswer, PresenceReport
 from server.protocol.facts import ChatFact, Fact, HeartbeatFact, KickFact
 from server.protocol.messages import ChatLine
 from server.store import keys, packing
-from server.store.client import command
+from server.store.client import command, commands
 from server.store.scripts import Scripts
-from server.store.types import ChatPolicy, PolicyChange, RoomSnapshot
+from server.store.types import ChatPolicy, PolicyChange, RoomPulse, RoomSnapshot
 
 _MUTE: Final = b"mute:"
 _BAN: Final = b"ban:"
@@ -40,6 +40,23 @@ class RoomStore:
         reply = await self._scripts.run("events_after", names, (epoch, seq, limit))
         return None if reply is None else [packing.unpack_text(event) for event in reply]
 
+    async def pulse(self, show_id: str) -> RoomPulse | None:
+        """The show's numbers, read one after the other; None when Redis does not know the show."""
+        gate, room, counts, backlog, oldest = await commands(
+            self._scripts.client,
+            ("HGET", keys.meta(show_id), "gate"),
+            ("HMGET", keys.room(show_id), "online", "likes"),
+            ("HGETALL", keys.counts(show_id)),
+            ("XLEN", keys.orders(show_id)),
+            ("XRANGE", keys.orders(show_id), "-", "+", "COUNT", 1),
+        )
+        return None if gate is None else _pulse(gate, room, counts, backlog, oldest)
+
+    async def playback_url(self, show_id: str) -> str:
+        """Where the show's video is; '' when it has none or Redis does not know the show."""
+        packed = await command(self._scripts.client, "HGET", keys.state(show_id), "show")
+        return str(packing.unpack_text(packed)["playback_url"]) if packed else ""
+
     # --- What viewers do ---------------------------------------------------------------------
 
     async def add_likes(self, show_id: str, hub_id: str, batch_no: int, taps: int) -> int:
@@ -53,6 +70,11 @@ class RoomStore:
         names = [keys.chat(show_id), keys.bus_channel(show_id)]
         packed = [msgspec.msgpack.encode(line) for line in lines]
         await self._scripts.run("publish_chat", names, (fact, *packed))
+
+    async def report_counts(self, show_id: str, hub_id: str, lines: int, claims: int) -> None:
+        """Totals of a hub since it started; the last report counts."""
+        fields = (f"{hub_id}:lines", lines, f"{hub_id}:claims", claims)
+        await command(self._scripts.client, "HSET", keys.counts(show_id), *fields)
 
     async def report_presence(
         self, show_id: str, hub_id: str, report: PresenceReport, ttl_ms: int
@@ -78,6 +100,13 @@ class RoomStore:
         event = packing.pack({"k": kind, **fields})
         return int(await self._scripts.run("publish_event", names, (f"event:{act_id}", event)))
 
+    async def remove_line(self, show_id: str, line_id: str, act_id: str) -> int:
+        """Take a danmaku line back: an event line_removed, its seq. Idempotent by `act_id`."""
+        entries = await self._chat_entries(show_id, lambda line: line.id == line_id)
+        names = [keys.applied(show_id), keys.chat(show_id), *_room_keys(show_id)]
+        args = (f"event:{act_id}", line_id, *entries)
+        return int(await self._scripts.run("remove_line", names, args))
+
     async def kick(self, show_id: str, user: str, code: int) -> None:
         """Ask every hub to close the user's connections with close code `code`. Nothing stays."""
         await self._publish(show_id, KickFact(user, code))
@@ -87,12 +116,27 @@ class RoomStore:
         return _policy(await command(self._scripts.client, "HGETALL", keys.policy(show_id)))
 
     async def write_policy(self, show_id: str, change: PolicyChange) -> int:
-        """The policy's new version. Every hub is told; viewers too when slow mode changed."""
+        """The policy's new version. Every hub is told; viewers too when slow mode changed.
+
+        The lines of users that `change` bans disappear, here and (by an event user_removed each)
+        from every page.
+        """
         values, gone = _policy_fields(change)
         slow = "" if change.slow_mode_s is None else change.slow_mode_s
-        names = [keys.policy(show_id), *_room_keys(show_id)]
-        args = (packing.pack(values), packing.pack(gone), slow)
+        banned = list(change.ban)
+        names = [keys.policy(show_id), *_room_keys(show_id), keys.chat(show_id)]
+        args = [packing.pack(values), packing.pack(gone), slow, packing.pack(banned)]
+        if banned:
+            args += await self._chat_entries(show_id, lambda line: line.user in banned)
         return int(await self._scripts.run("write_policy", names, args))
+
+    async def _chat_entries(
+        self, show_id: str, is_wanted: Callable[[ChatLine], bool]
+    ) -> list[bytes]:
+        """The entries of the kept danmaku with these lines, as they are stored. Picked here, for
+        cmsgpack cannot read what hubs pack."""
+        entries = await command(self._scripts.client, "LRANGE", keys.chat(show_id), 0, -1)
+        return [entry for entry in entries if is_wanted(packing.unpack_chat_line(entry))]
 
     # --- Between hubs ------------------------------------------------------------------------
 
@@ -129,6 +173,29 @@ def _snapshot(reply: list[Any]) -> RoomSnapshot:
         },
         chat=[packing.unpack_chat_line(line) for line in chat],
     )
+
+
+def _pulse(
+    gate: bytes,
+    room: Sequence[bytes | None],
+    counts: Mapping[bytes, bytes],
+    backlog: int,
+    oldest: Sequence[tuple[bytes, Any]],
+) -> RoomPulse:
+    online, likes = (int(value or 0) for value in room)
+    return RoomPulse(
+        gate=gate.decode(),
+        online=online,
+        likes=likes,
+        lines=_sum_of(counts, b":lines"),
+        claims=_sum_of(counts, b":claims"),
+        backlog=backlog,
+        oldest_at=int(oldest[0][0].partition(b"-")[0]) if oldest else 0,
+    )
+
+
+def _sum_of(counts: Mapping[bytes, bytes], kind: bytes) -> int:
+    return sum(int(value) for name, value in counts.items() if name.endswith(kind))
 
 
 def _policy(fields: Mapping[bytes, bytes]) -> ChatPolicy:

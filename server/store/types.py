@@ -259,6 +259,22 @@ class RoomSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class RoomPulse:
+    """A show's numbers. Likes, lines and first claims are totals; of hubs that are gone, too.
+
+    `backlog`: entries in the order stream, the oldest written at `oldest_at` (Redis ms, 0: none).
+    """
+
+    gate: str
+    online: int
+    likes: int
+    lines: int
+    claims: int
+    backlog: int
+    oldest_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChatPolicy:
     """Order in the room. `muted`: user -> until (Redis ms)."""
 

@@ -51,19 +51,22 @@ from server.telemetry import metrics
 from server.web import host_api, viewer_api
 from server.web.admission import Admission
 from server.web.commands import Commands
+from server.web.content_policy import SecurityHeaders
 from server.web.crew import Crew
 from server.web.door import Usher
 from server.web.endpoint import Endpoint
 from server.web.health import Health, NotReady
 from server.web.host_audit import AuditDesk
+from server.web.host_numbers import NumbersDesk
 from server.web.host_rehearsals import RehearsalDesk
 from server.web.known_shows import KnownShows
 from server.web.late_releases import LateReleases
 from server.web.openapi import openapi_route
-from server.web.pages import LISTED_MAX, Pages, SecurityHeaders
+from server.web.pages import LISTED_MAX, Pages
 from server.web.payments_api import PaymentsApi
 from server.web.policies import Policies
 from server.web.shared import Shared
+from server.web.video import VideoOrigins
 from server.web.watch import Watch
 
 log = structlog.get_logger()
@@ -172,7 +175,8 @@ async def web_process(
         watch = make_watch(settings, stores, desks, hub, admission)
         health = make_health(settings, stores, hub, admission)
         told = health.public_routes(has_internal=has_internal)
-        others = (*audits.endpoints(), *rehearsals.endpoints(), *payments.endpoints())
+        desks_of_hosts = (audits, NumbersDesk(), rehearsals, payments)
+        others = [endpoint for desk in desks_of_hosts for endpoint in desk.endpoints()]
         app = make_app(settings, stores, watch, payments, others, told)
         internal = Starlette(routes=health.internal_routes())
         async with asyncio.TaskGroup() as tasks:
@@ -263,6 +267,7 @@ def make_hub(
         desks.commands.dispatch,
         on_orders=desks.claims.on_orders,
         on_policy=desks.policies.refresh,
+        banned_in=desks.policies.banned_in,
         on_rebuild=desks.redo.on_rebuild,
         on_gone=on_gone,
     )
@@ -311,7 +316,7 @@ def make_app(
         openapi_route(endpoints),
         payments.route(),
         *health,
-        *Pages(Shared(lambda: front.live_shows(stores.pool, LISTED_MAX), SHARED_SECONDS)).routes(),
+        *make_pages(settings, stores).routes(),
     ]
     app = Starlette(
         routes=routes,
@@ -324,6 +329,12 @@ def make_app(
         webhook_allow_private=settings.webhook_allow_private,
     )
     return app
+
+
+def make_pages(settings: Settings, stores: Stores) -> Pages:
+    live = Shared(lambda: front.live_shows(stores.pool, LISTED_MAX), SHARED_SECONDS)
+    video = VideoOrigins(stores.rooms.playback_url, settings.media_origins)
+    return Pages(live, video=video)
 
 
 def make_health(settings: Settings, stores: Stores, hub: Hub, admission: Admission) -> Health:

@@ -235,6 +235,8 @@ def on_claim(commands: Commands, viewer: Viewer, claim: Claim) -> None:
         claim.price_version,
         attempt,
     )
+    if attempt == 0:
+        room.counts.claims += 1
     batcher = commands.claims.of(room)
     if claim.proof is UNSET:
         batcher.submit(viewer, claim.ref, request)

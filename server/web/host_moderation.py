@@ -35,6 +35,10 @@ async def kick(call: Call) -> None:
     await call.acts.moderation.kick(call.identity, call.show, call.body.user)
 
 
+async def delete_line(call: Call) -> None:
+    await call.acts.moderation.delete_line(call.identity, call.show, call.body)
+
+
 ENDPOINTS = (
     Endpoint(
         "GET", f"{SHOW}/chat-policy", "chat_policy", "Slow mode, refused words, mutes and bans",
@@ -64,5 +68,9 @@ ENDPOINTS = (
     Endpoint(
         "POST", f"{SHOW}/kick", "kick", "Close a user's connections", kick, None,
         body=m.OneUser, status=204,
+    ),
+    Endpoint(
+        "POST", f"{SHOW}/delete-line", "delete_line", "Take back a danmaku line from every page",
+        delete_line, None, body=m.OneLine, status=204,
     ),
 )  # fmt: skip

@@ -11,8 +11,8 @@ from starlette.responses import StreamingResponse
 from server.acts import messages as m
 from server.acts import views as v
 from server.domain.money import amount_text, line_total
-from server.records import orders
-from server.records.orders import OrderRow
+from server.records import order_list
+from server.records.order_list import OrderRow, Wanted
 from server.records.pool import Pool
 from server.web.endpoint import Call, Endpoint
 from server.web.host_shows import SHOW
@@ -28,13 +28,13 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 
 async def list_orders(call: Call) -> v.OrderList:
     await _authorise(call)
-    query = call.query
-    rows = await orders.list_orders(
+    query: m.OrdersQuery = call.query
+    rows = await order_list.list_orders(
         call.acts.pool,
         call.show,
-        buyer=query.buyer,
-        status=query.status,
+        Wanted(query.order, query.sale, query.buyer, query.status),
         after=query.after,
+        before=query.before,
         limit=query.limit,
     )
     return v.OrderList([v.order_view(row) for row in rows])
@@ -79,7 +79,7 @@ async def _authorise(call: Call) -> None:
 async def csv_chunks(pool: Pool, show_id: str) -> AsyncIterator[bytes]:
     """The export in pieces of some hundred rows; an outage midway ends it short of its end."""
     yield BOM + csv_bytes([CSV_COLUMNS])
-    async for rows in orders.export_orders(pool, show_id):
+    async for rows in order_list.export_orders(pool, show_id):
         yield csv_bytes([csv_cells(row) for row in rows])
 
 
@@ -119,7 +119,8 @@ ORDER = f"{SHOW}/orders/{{order:int}}"
 
 ENDPOINTS = (
     Endpoint(
-        "GET", f"{SHOW}/orders", "list_orders", "Orders with an id above `after`, oldest first",
+        "GET", f"{SHOW}/orders", "list_orders",
+        "Orders above the id `after`, oldest first, or below `before`, newest first",
         list_orders, v.OrderList, query=m.OrdersQuery,
     ),
     Endpoint(

@@ -128,7 +128,7 @@ ENDPOINTS = (
         create_product, v.ProductDetail, body=m.CreateProduct, status=201,
     ),
     Endpoint(
-        "PATCH", f"{SHOW}/products/{{product:int}}", "edit_product", "Change title or image",
+        "PATCH", f"{SHOW}/products/{{product:int}}", "edit_product", "Change title, image or cues",
         edit_product, v.ProductDetail, body=m.EditProduct,
     ),
     Endpoint(

@@ -51,6 +51,10 @@ class Policies:
         """The rules of `room` as last read; empty ones when they never were."""
         return self._rules.get(room.show_id) or _NO_RULES
 
+    def banned_in(self, room: Room) -> frozenset[str]:
+        """Users whose danmaku the room does not show any more."""
+        return self.of(room).policy.banned
+
     def knows(self, room: Room) -> bool:
         """Were the rules of `room` read?"""
         return room.show_id in self._rules

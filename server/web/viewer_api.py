@@ -11,7 +11,7 @@ from server.acts.views import OrderList, OrderView, order_view
 from server.domain.chat import clean_name
 from server.domain.rehearsal import is_shadow
 from server.errors import Refused
-from server.records import orders
+from server.records import order_list
 from server.web import auth
 from server.web.endpoint import Call, Endpoint
 
@@ -48,7 +48,7 @@ async def my_orders(call: Call) -> OrderList:
     if not call.identity.covers(call.show):
         raise Refused("forbidden", "The token is for another show")
     buyer = call.identity.user
-    rows = await orders.newest_orders(call.acts.pool, call.show, buyer, MY_ORDERS_MAX)
+    rows = await order_list.newest_orders(call.acts.pool, call.show, buyer, MY_ORDERS_MAX)
     return OrderList([order_view(row) for row in rows])
 
 

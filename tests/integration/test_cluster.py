@@ -75,7 +75,10 @@ async def test_cluster_when_many_shows_run_then_each_is_on_its_own_server(
             assert answer.answers[0].code == 0
             assert await shop.room.add_likes(show_id, HUB, 1, 7) == 7
             await shop.room.publish_chat(show_id, [ChatLine("1", "u", "名", "viewer", "好")], 0)
+            await shop.room.report_counts(show_id, HUB, 1, 1)
             await shop.room.heartbeat(show_id, HUB, 1)
+        pulses = [await shop.room.pulse(show_id) for show_id in SPREAD]
+        assert [(p.likes, p.lines, p.claims, p.backlog) for p in pulses if p] == [(7, 1, 1, 1)] * 6
         beats = [(show_id, HeartbeatFact(HUB, 1)) for show_id in SPREAD]
         await until(lambda: all(beat in told for beat in beats), "a heartbeat of every show")
         counted = [await Evidence(shop.scripts).count_hubs(show_id) for show_id in SPREAD]

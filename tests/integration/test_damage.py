@@ -35,7 +35,7 @@ def buyers_key(show_id: str) -> str:
 OF_THE_STOCK = (keys.meta, keys.orders, keys.claims, keys.applied, pool_key, buyers_key)
 OF_THE_REBUILD = (keys.evidence, keys.presented, keys.refusals)
 OF_THE_ROOM = (keys.room, keys.state, keys.events, keys.chat)
-OF_HUBS = (keys.like_batches, keys.presence, keys.people, keys.policy, keys.lease)
+OF_HUBS = (keys.like_batches, keys.presence, keys.people, keys.policy, keys.lease, keys.counts)
 ALL = (*OF_THE_STOCK, *OF_THE_REBUILD, *OF_THE_ROOM, *OF_HUBS)
 
 

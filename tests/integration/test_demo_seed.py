@@ -27,6 +27,7 @@ async def test_demo_when_seeded_twice_then_one_live_show_with_goods(
     products = (await stage.ok("GET", "/api/shows/demo/products"))["products"]
     assert [len(p["skus"]) for p in products] == [2, 1, 1]
     assert all(p["image_url"].startswith("/demo/") for p in products)
+    assert all(p["cues"] for p in products)
     (sale,) = (await stage.ok("GET", "/api/shows/demo/sales"))["sales"]
     assert (sale["status"], sale["initial"]) == ("draft", 50)
     assert (await stage.state("demo"))["pin"]["product"] == products[0]["product"]

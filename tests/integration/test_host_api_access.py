@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from server.web.host_api import ENDPOINTS
+from server.web.host_numbers import NumbersDesk
 from tests.host_stage import Stage, open_stage, request_id, show_id_of, token
 
 # A valid body for every endpoint that needs one: only the token is wrong in these tests.
@@ -25,6 +26,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "lower_sale": {"units": 1, "request_id": request_id()},
     "change_price": {"price": 1},
     "set_chat_policy": {"slow_mode_s": 1, "words": ["x"]},
+    "delete_line": {"line": "x"},
     "mute": {"user": "x", "seconds": 1},
     "unmute": {"user": "x"},
     "ban": {"user": "x"},
@@ -32,7 +34,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "kick": {"user": "x"},
     "create_webhook": {"url": "https://shop.example/hook"},
 }
-OF_A_SHOW = [e for e in ENDPOINTS if "{show}" in e.path and not e.public]
+ALL = (*ENDPOINTS, *NumbersDesk().endpoints())
+OF_A_SHOW = [e for e in ALL if "{show}" in e.path and not e.public]
 TABLES = ("shows", "products", "skus", "pools", "sales", "moderations", "host_acts", "gives")
 
 
@@ -147,6 +150,11 @@ BAD_BODIES: list[tuple[str, Any, str]] = [
     ("create_product", {"title": "x", "skus": []}, "skus"),
     ("create_product", {"title": "x", "skus": [SKU] * 51}, "skus"),
     ("create_product", {"title": "x", "skus": [{**SKU, "price": -1}]}, "skus[0].price"),
+    ("create_product", {"title": "x", "skus": [SKU], "cues": ["x"] * 21}, "cues"),
+    ("edit_product", {"cues": ["x" * 501]}, "cues[0]"),
+    ("edit_product", {"cues": ["x", ""]}, "cues[1]"),
+    ("edit_product", {"cues": ["a\nb"]}, "cues[0]"),
+    ("edit_product", {"cues": None}, "cues"),
     ("set_runlist", {"products": list(range(1, 102))}, "products"),
     ("set_runlist", {"products": [0]}, "products[0]"),
     ("create_sale", {**SALE, "units": 0}, "units"),

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from server.records import orders
+from server.records import order_list
 from tests.host_stage import Stage, open_stage, show_id_of, token, until
 
 
@@ -52,17 +52,61 @@ async def test_newest_orders_when_there_are_more_than_asked_for_then_the_newest_
     stage: Stage,
 ) -> None:
     show, _ = await sold_to(stage, "li", "wang", "li")
-    rows = await orders.list_orders(stage.pool, show_id_of(show), buyer="li")
-    assert await orders.newest_orders(stage.pool, show_id_of(show), "li", 1) == rows[1:]
-    assert await orders.newest_orders(stage.pool, show_id_of(show), "li", 9) == rows[::-1]
-    assert await orders.newest_orders(stage.pool, show_id_of(show), "nobody", 9) == []
+    rows = await order_list.list_orders(stage.pool, show_id_of(show), order_list.Wanted(buyer="li"))
+    assert await order_list.newest_orders(stage.pool, show_id_of(show), "li", 1) == rows[1:]
+    assert await order_list.newest_orders(stage.pool, show_id_of(show), "li", 9) == rows[::-1]
+    assert await order_list.newest_orders(stage.pool, show_id_of(show), "nobody", 9) == []
 
 
-# (statement, its parameters) of what a buyer asks; `b7` has ten of the show's orders.
-BUYERS_READS = [
+async def ids(stage: Stage, show: str, query: str) -> list[int]:
+    listed = await stage.ok("GET", f"{show}/orders?{query}")
+    return [order["order_id"] for order in listed["orders"]]
+
+
+async def test_orders_when_looked_for_then_newest_first_by_number_and_by_sale(
+    stage: Stage,
+) -> None:
+    show, sale = await sold_to(stage, "li", "wang", "li", "zhao")
+    old = await ids(stage, show, "")
+    newest = f"before={2**53 - 1}"
+    assert await ids(stage, show, newest) == old[::-1]
+    assert await ids(stage, show, f"before={old[3]}&limit=2") == [old[2], old[1]]
+    await stage.pool.execute("UPDATE orders SET status = 'paid' WHERE order_id = $1", old[1])
+    assert await ids(stage, show, newest) == old[::-1]
+    assert await ids(stage, show, f"{newest}&status=paid") == [old[1]]
+    assert await ids(stage, show, f"{newest}&status=confirmed&limit=2") == [old[3], old[2]]
+    assert await ids(stage, show, f"{newest}&buyer=li") == [old[2], old[0]]
+    assert await ids(stage, show, f"before={old[2]}&buyer=li") == [old[0]]
+    assert await ids(stage, show, f"sale={sale}&after={old[0]}&limit=2") == [old[1], old[2]]
+    assert await ids(stage, show, f"sale={sale}&{newest}&limit=3") == old[:0:-1]
+    assert await ids(stage, show, f"sale={sale}&{newest}&status=paid") == [old[1]]
+    assert await ids(stage, show, f"sale={sale}&buyer=wang") == [old[1]]
+    assert await ids(stage, show, f"sale={sale + 1}") == []
+    assert await ids(stage, show, f"sale={sale + 1}&buyer=wang") == []
+    assert await ids(stage, show, f"order={old[1]}") == [old[1]]
+    assert await ids(stage, show, f"order={old[1]}&buyer=wang&status=paid&sale={sale}") == [old[1]]
+    for against in ("buyer=li", "status=confirmed", f"sale={sale + 1}"):
+        assert await ids(stage, show, f"order={old[1]}&{against}") == []
+
+
+async def test_order_when_it_is_of_another_show_then_it_is_not_found(stage: Stage) -> None:
+    show, _ = await sold_to(stage, "li")
+    other, sale = await sold_to(stage, "wang")
+    (theirs,) = await ids(stage, other, "")
+    assert await ids(stage, show, f"order={theirs}") == []
+    assert await ids(stage, show, f"sale={sale}") == []
+
+
+# (statement, its parameters) of lists of a few orders; `b7` has ten of the show's 20,000.
+SMALL_READS = [
     ("orders_by_id", "'bigshow', ARRAY[12]"),
     ("newest_ids_of_buyer", "'bigshow', 'b7', 100"),
-    ("order_ids_of_buyer", "'bigshow', 'b7', NULL, 0, 100"),
+    ("order_ids_of_buyer", "'bigshow', 'b7', NULL, NULL, 0, false, 100"),
+    ("order_ids_of_buyer", f"'bigshow', 'b7', NULL, NULL, {2**53 - 1}, true, 100"),
+    ("order_ids", "'bigshow', ARRAY['confirmed', 'paid'], 0, 20"),
+    ("order_ids_before", f"'bigshow', ARRAY['confirmed', 'paid'], {2**53 - 1}, 20"),
+    ("order_ids_of_sale", "'bigshow', 3, NULL, 0, 20"),
+    ("order_ids_of_sale_before", f"'bigshow', 3, NULL, {2**53 - 1}, 20"),
 ]
 
 
@@ -72,24 +116,33 @@ def rows_dropped(plan: dict[str, Any]) -> int:
     return int(dropped + sum(rows_dropped(below) for below in plan.get("Plans", ())))
 
 
-async def test_orders_when_the_show_is_big_then_a_buyer_reads_only_their_own(
+def rows_read(plan: dict[str, Any]) -> int:
+    """Rows that the plan's scans brought up."""
+    below = plan.get("Plans", ())
+    return sum(map(rows_read, below)) if below else int(plan["Actual Rows"] * plan["Actual Loops"])
+
+
+async def test_orders_when_the_show_is_big_then_a_short_list_reads_little(
     database_url: str,
 ) -> None:
     conn = await asyncpg.connect(database_url)
     await conn.execute("""
         INSERT INTO orders (show_id, pool_id, buyer, claim_id, quantity, price, price_version,
                             epoch, seq)
-        SELECT 'bigshow', 1, 'b' || i % 2000, gen_random_uuid(), 1, 1, 1, 1, i
+        SELECT 'bigshow', 1 + i % 5, 'b' || i % 2000, gen_random_uuid(), 1, 1, 1, 1, i
         FROM generate_series(1, 20000) AS i
     """)
     await conn.execute("ANALYZE")
     # PostgreSQL turns to a plan for any parameters after a few calls.
     await conn.execute("SET plan_cache_mode = force_generic_plan")
-    for name, parameters in BUYERS_READS:
-        await conn.execute(f"PREPARE {name} AS {orders.SQL[name]}")
+    for name, parameters in SMALL_READS:
+        await conn.execute("DEALLOCATE ALL")
+        await conn.execute(f"PREPARE {name} AS {order_list.SQL[name]}")
         explain = "EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE"
         ((plan,),) = await conn.fetch(f"{explain} {name} ({parameters})")
-        assert rows_dropped(json.loads(plan)[0]["Plan"]) < 100, name
+        top = json.loads(plan)[0]["Plan"]
+        assert rows_dropped(top) < 100, name
+        assert rows_read(top) < 200, name
     await conn.close()
 
 

@@ -49,6 +49,28 @@ async def test_show_when_it_is_edited_then_only_the_fields_sent_change(stage: St
     assert acts[0]["detail"] == {"playback_url": "https://cdn.example/live.m3u8"}
 
 
+async def test_product_when_it_has_cues_then_its_crew_sees_them_and_no_viewer(
+    stage: Stage,
+) -> None:
+    show = await stage.live_show()
+    sku = {"title": "600 ml", "price": 1, "inventory": 1}
+    body = {"title": "壶", "skus": [sku], "cues": ["先讲温度", "<b>再讲手柄</b>"]}
+    made = await stage.ok("POST", f"{show}/products", body)
+    assert made["cues"] == ["先讲温度", "<b>再讲手柄</b>"]
+    path = f"{show}/products/{made['product']}"
+    assert (await stage.ok("PATCH", path, {"title": "陶壶"}))["cues"] == made["cues"]
+    edited = await stage.ok("PATCH", path, {"cues": ["x" * 500] * 20})
+    assert (edited["title"], len(edited["cues"])) == ("陶壶", 20)
+    assert (await stage.ok("PATCH", path, {"cues": []}))["cues"] == []
+    await stage.ok("PATCH", path, {"cues": ["秘密"]})
+    moderator = token("mod", "moderator", show_id_of(show))
+    (listed,) = (await stage.ok("GET", f"{show}/products", token=moderator))["products"]
+    assert listed["cues"] == ["秘密"]
+    (shown,) = (await stage.state(show))["runlist"]["products"]
+    assert "cues" not in shown
+    assert "秘密" not in repr(await stage.state(show)) + repr(await stage.events(show))
+
+
 async def test_show_when_it_goes_through_its_life_then_viewers_hear_every_step(
     stage: Stage,
 ) -> None:

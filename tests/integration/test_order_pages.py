@@ -14,7 +14,7 @@ SHOW = "bigshow1"
 OTHERS = 20_000  # orders of another status, and as many of another show
 RARE = 3
 LIMIT = 100
-STATEMENT = sql.load("orders")["order_ids"]
+STATEMENT = sql.load("order_list")["order_ids"]
 
 
 @pytest.fixture

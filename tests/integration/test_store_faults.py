@@ -116,6 +116,14 @@ async def mute(shop: Shop) -> object:
     return await shop.room.write_policy(SHOW, PolicyChange(slow_mode_s=3, mute={"u": 1}))
 
 
+async def ban(shop: Shop) -> object:
+    return await shop.room.write_policy(SHOW, PolicyChange(ban=["u"]))
+
+
+async def delete(shop: Shop) -> object:
+    return await shop.room.remove_line(SHOW, "1", "act")
+
+
 def pool_key(show_id: str) -> str:
     return keys.pool(show_id, 1)
 
@@ -138,7 +146,9 @@ KEYS_OF: list[tuple[Operation, tuple[Callable[[str], str], ...]]] = [
     (like, (keys.like_batches, *ROOM)),
     (chat, (keys.chat,)),
     (report, (keys.presence, keys.people, keys.like_batches, *ROOM)),
-    (mute, (keys.policy, *ROOM)),
+    (mute, (keys.policy, keys.chat, *ROOM)),
+    (ban, (keys.policy, keys.chat, *ROOM)),
+    (delete, (keys.applied, keys.chat, *ROOM)),
 ]
 PLANTED = [(operation, key) for operation, of_it in KEYS_OF for key in of_it]
 

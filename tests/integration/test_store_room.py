@@ -27,7 +27,7 @@ from server.store import keys
 from server.store.bus import Bus
 from server.store.client import RedisClients
 from server.store.redis_clock import RedisClock
-from server.store.types import Confirmation, Give, PolicyChange, PoolCounters
+from server.store.types import Confirmation, Give, PolicyChange, PoolCounters, RoomPulse
 from tests.shop import (
     EPOCH,
     HUB,
@@ -398,3 +398,30 @@ async def test_confirm_batch_when_there_is_nothing_then_nothing_is_written(shop:
     before = await dump(shop)
     await shop.stock.confirm_batch(SHOW, Confirmation())
     assert await dump(shop) == before
+
+
+# --- Pulse ------------------------------------------------------------------------------------
+
+
+async def test_pulse_when_hubs_tell_their_totals_then_the_last_of_each_counts(shop: Shop) -> None:
+    await shop.room.add_likes(SHOW, HUB, 1, 30)
+    for hub, lines, claims in ((HUB, 3, 1), ("hub2", 10, 0), (HUB, 5, 2), (HUB, 5, 2)):
+        await shop.room.report_counts(SHOW, hub, lines, claims)
+    pulse = await shop.room.pulse(SHOW)
+    assert pulse == RoomPulse("open", 0, 30, lines=15, claims=2, backlog=0, oldest_at=0)
+
+
+async def test_pulse_when_takes_wait_then_the_oldest_tells_since_when(shop: Shop) -> None:
+    await shop.open_sale()
+    before = await shop.now_ms()
+    for n in range(3):
+        await shop.stock.claim_batch(SHOW, HUB, EPOCH, [claim(n)])
+    after = await shop.now_ms()
+    pulse = await shop.room.pulse(SHOW)
+    assert pulse is not None
+    assert pulse.backlog == 3
+    assert before <= pulse.oldest_at <= after
+
+
+async def test_pulse_when_the_show_is_not_there_then_none(shop: Shop) -> None:
+    assert await shop.room.pulse("nosuch") is None

@@ -87,7 +87,7 @@ def served_pages(shows: list[LiveShow] | Exception, dist: Path) -> Any:
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
 
-    from server.web.pages import SecurityHeaders
+    from server.web.content_policy import SecurityHeaders
 
     async def live() -> list[LiveShow]:
         if isinstance(shows, Exception):

@@ -2,7 +2,7 @@
 
 Random interleavings of joins, resumes, facts (also late, repeated and lost ones), edges, phases,
 pauses, leaves and heals; the Screen asserts on every frame that nothing is missed, repeated or
-stepped back.
+stepped back. Lines that are deleted, or whose author is banned, are gone for all, joiners too.
 """
 
 import asyncio
@@ -17,9 +17,10 @@ from server.hub.board import Board
 from server.hub.hub import Hub
 from server.hub.room import Room
 from server.hub.viewer import Viewer
-from server.protocol.facts import Fact
+from server.protocol.facts import ChatFact, Fact
 from tests.hub_world import SHOW, FakeTransport, Screen, World, connect, new_hub
 
+NEVER = (2**53, 0)
 KEYS = ("stock:1", "stock:2", "sale:1", "pin", "likes")
 
 
@@ -90,6 +91,22 @@ class RoomMachine(RuleBasedStateMachine):
     def people_chat(self, count: int, folded: int) -> None:
         self.on_the_way.append(self.world.chatter(count, folded))
 
+    @precondition(lambda self: self.world.chat)
+    @rule(data=st.data())
+    def a_line_is_deleted(self, data: st.DataObject) -> None:
+        line = data.draw(st.sampled_from(self.world.chat[-20:]))
+        self.on_the_way.append(self.world.take_line_back(line.id))
+
+    @rule(user=st.sampled_from(["u0", "u1", "u2"]))
+    def somebody_is_banned(self, user: str) -> None:
+        self.on_the_way.append(self.world.ban(user))
+
+    @precondition(lambda self: self.world.banned)
+    @rule()
+    def the_banned_may_return(self) -> None:
+        self.all_facts_arrive()
+        self.world.banned.clear()
+
     @rule()
     def redis_loses_its_events(self) -> None:
         self.on_the_way.clear()
@@ -134,8 +151,13 @@ class RoomMachine(RuleBasedStateMachine):
             )
             for event in events or ():
                 board.add_event(self.world.epoch, event)
+            if events is None:  # what was deleted so many events ago is not on its way any more
+                self._forget_chat_on_the_way()
             board.jump(snapshot)
         self.room.changed()
+
+    def _forget_chat_on_the_way(self) -> None:
+        self.on_the_way = [fact for fact in self.on_the_way if not isinstance(fact, ChatFact)]
 
     # --- Viewers ---
 
@@ -200,6 +222,14 @@ class RoomMachine(RuleBasedStateMachine):
             assert group is not None
             if seat.viewer in group.current and group.position == board.position:
                 assert_same(seat.screen, board)
+
+    @invariant()
+    def nobody_sees_a_line_once_it_was_taken_back(self) -> None:
+        """Not by what was on the way still, and not by joining."""
+        for seat in self.seats:
+            seen = (seat.screen.epoch, seat.screen.seq)
+            for line_id in seat.screen.lines:
+                assert self.world.taken_back.get(line_id, NEVER) > seen
 
     @invariant()
     def the_board_is_never_ahead_of_the_world(self) -> None:

@@ -297,6 +297,16 @@ def test_claim_when_the_sale_is_unknown_here_then_only_a_repeat_goes_on(stage: S
     assert len(stage.claims.submitted) == 1
 
 
+def test_claim_when_it_is_asked_again_then_it_is_counted_once(stage: Stage) -> None:
+    stage.room.state["sale:5"] = {}
+    for attempt in range(3):
+        stage.do(stage.viewer(), claim(attempt=attempt))
+    stage.do(stage.viewer(), claim(proof=m.Proof("9f2c", 1, 7, 990)))
+    stage.room.state.clear()
+    stage.do(stage.viewer(), claim())  # refused: there is no such sale
+    assert stage.room.counts.claims == 1
+
+
 def test_claim_when_they_come_too_fast_then_rate_limited(time_ms: list[float]) -> None:
     stage = Stage(claims_per_second=1)
     stage.room.state["sale:5"] = {}

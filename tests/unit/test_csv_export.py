@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.records.orders import OrderRow
+from server.records.order_list import OrderRow
 from server.web.host_orders import CSV_COLUMNS, csv_bytes, csv_cells, safe_cell
 
 ORDER = OrderRow(

@@ -273,6 +273,27 @@ async def test_beat_when_redis_fails_for_one_show_then_the_others_are_looked_aft
     await until(lambda: world.calls.count(("report_presence", "other")) > 1)
 
 
+async def test_beat_when_viewers_did_something_then_the_totals_are_told_again_and_again(
+    hub: Hub, world: World
+) -> None:
+    """Also after Redis lost them; and a room that opens again counts on."""
+    room = await hub.room(SHOW)
+    assert room is not None
+    await until(lambda: count(world, "report_presence") > 2)
+    assert count(world, "report_counts") == 0
+    for _ in range(3):
+        room.say(ChatLine(room.next_chat_id(), "u", "n", "viewer", "hi"))
+    room.counts.claims += 2
+    await until(lambda: world.calls.count(("report_counts", 3, 2)) > 2)
+    again = Room(SHOW, hub, room.board)  # as the room does when its viewers come back
+    again.say(ChatLine(again.next_chat_id(), "u", "n", "viewer", "hi"))
+    hub.rooms[SHOW] = again
+    await until(lambda: ("report_counts", 4, 2) in world.calls)
+    again.counts.claims += 1
+    await hub.stop()  # what came since the last beat is told, too
+    assert ("report_counts", 4, 3) in world.calls
+
+
 async def test_feed_when_heartbeats_are_heard_then_stays_connected(hub: Hub, world: World) -> None:
     await hub.room(SHOW)
     await until(lambda: count(world, "heartbeat") > 30)

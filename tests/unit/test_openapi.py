@@ -8,8 +8,11 @@ from openapi_spec_validator import validate
 
 from server.acts import messages
 from server.errors import ERRORS
-from server.web.host_api import ENDPOINTS
+from server.web.host_api import ENDPOINTS as LISTED
+from server.web.host_numbers import NumbersDesk
 from server.web.openapi import openapi
+
+ENDPOINTS = (*LISTED, *NumbersDesk().endpoints())
 
 
 @pytest.fixture(scope="module")

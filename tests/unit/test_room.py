@@ -159,6 +159,29 @@ def test_offer_when_a_snapshot_held_a_line_already_then_it_is_not_repeated(
     assert room.board.add_lines(fact.lines, 0) is False
 
 
+@pytest.mark.parametrize(
+    ("what", "left"),
+    [("x-3", ["x-0", "x-1", "x-2", "x-4", "x-5"]), ("u0", ["x-1", "x-2", "x-4", "x-5"])],
+)
+def test_lines_when_taken_back_then_neither_who_is_behind_nor_who_joins_gets_them(
+    room: Room, world: World, what: str, left: list[str]
+) -> None:
+    _, behind = connect(room)
+    behind.take_messages()
+    said = world.chatter(3)
+    room.offer(said)
+    connect(room)  # a welcome of this tick, with all lines
+    room.offer(world.take_line_back(what) if what == "x-3" else world.ban(what))
+    (tick,) = messages_after(room, behind)
+    assert [event["seq"] for event in tick["events"]] == [6]
+    assert [line["id"] for line in tick["chat"]] == ["x-4", "x-5"]
+    _, joiner = connect(room)
+    (welcome,) = joiner.take_messages()
+    assert [line["id"] for line in welcome["chat"]] == left
+    room.offer(said)  # late, or once more
+    assert messages_after(room, behind) == []
+
+
 def test_frames_when_codecs_differ_then_one_encoding_each(room: Room, world: World) -> None:
     seats = [connect(room, codec=codec) for codec in (MSGPACK, MSGPACK, JSON, JSON)]
     position = room.position

@@ -46,6 +46,26 @@ async def test_shared_when_the_answer_is_old_then_it_is_asked_again(
     assert await shared() == 2
 
 
+async def test_shared_when_the_answer_took_long_then_it_is_told_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, now_ms = Source(), [0.0]
+    monkeypatch.setattr(clock, "monotonic_ms", lambda: now_ms[0])
+    shared = Shared(source, ttl_s=1, factor=10)
+    asking = asyncio.create_task(shared())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    now_ms[0] = 300.0
+    source.may_answer.set()
+    assert await asking == 1
+    now_ms[0] = 2_999.0
+    assert await shared() == 1
+    now_ms[0] = 3_000.0
+    assert await shared() == 2
+    now_ms[0] = 4_000.0  # that took no time at all
+    assert await shared() == 3
+
+
 async def test_shared_when_it_fails_then_the_next_one_asks_again() -> None:
     source = Source()
     source.may_answer.set()

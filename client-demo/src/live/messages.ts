@@ -277,7 +277,21 @@ export interface UserRemoved {
   user: string;
 }
 
-export type LiveEvent = Commentary | Pinned | ShowPhaseChanged | SalePhaseChanged | UserRemoved;
+/** A moderator deleted the danmaku line with this id. */
+export interface LineRemoved {
+  k: "line_removed";
+  seq: number;
+  at: number;
+  line: string;
+}
+
+export type LiveEvent =
+  | Commentary
+  | Pinned
+  | ShowPhaseChanged
+  | SalePhaseChanged
+  | UserRemoved
+  | LineRemoved;
 
 export interface ChatLine {
   id: string;

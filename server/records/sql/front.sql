@@ -2,7 +2,7 @@
 
 -- name: live_shows
 -- $1 how many; those that began last come first. Shadow shows are nobody's to see.
-SELECT show_id, title FROM shows s WHERE status IN ('live', 'paused')
+SELECT show_id, title, cover_url FROM shows s WHERE status IN ('live', 'paused')
 AND NOT EXISTS (SELECT FROM rehearsals WHERE shadow_id = s.show_id)
 ORDER BY started_at DESC NULLS LAST, show_id LIMIT $1
 

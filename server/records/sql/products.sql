@@ -4,21 +4,21 @@
 SELECT count(*) FROM products WHERE show_id = $1
 
 -- name: insert_product
-INSERT INTO products (show_id, title, image_url, position)
-SELECT $1, $2, $3, coalesce(max(position), 0) + 1 FROM products WHERE show_id = $1
+INSERT INTO products (show_id, title, image_url, cues, position)
+SELECT $1, $2, $3, $4, coalesce(max(position), 0) + 1 FROM products WHERE show_id = $1
 RETURNING product_id
 
 -- name: get_product
-SELECT product_id, title, image_url, position, listed FROM products
+SELECT product_id, title, image_url, position, listed, cues FROM products
 WHERE show_id = $1 AND product_id = $2
 
 -- name: list_products
 -- The run-list first, in the host's order; then what is not listed.
-SELECT product_id, title, image_url, position, listed FROM products
+SELECT product_id, title, image_url, position, listed, cues FROM products
 WHERE show_id = $1 ORDER BY listed DESC, position, product_id
 
 -- name: update_product
-UPDATE products SET title = $3, image_url = $4 WHERE show_id = $1 AND product_id = $2
+UPDATE products SET title = $3, image_url = $4, cues = $5 WHERE show_id = $1 AND product_id = $2
 
 -- name: set_run_list
 -- $2: product ids in the host's order; all others of the show leave the list.

@@ -8,6 +8,7 @@ local KINDS = {
   'hash', 'hash', 'hash', 'set', -- claims, applied, evidence, presented
   'list', 'hash', 'hash', 'stream', 'list', -- refusals, room, state, events, chat
   'hash', 'hash', 'hash', 'hash', 'string', -- like_batches, presence, people, policy, lease
+  'hash', -- counts
 }
 
 -- Of KEYS[i]: the type found, and the one it must have; nil when all is well.

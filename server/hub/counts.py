@@ -1,0 +1,25 @@
+"""What viewers of one show did on this hub, for the show's numbers."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from server.hub.ports import RoomStorePort
+
+
+class Counts:
+    """Totals since the hub started: accepted lines of danmaku, and claims asked for the first time.
+
+    Redis is told the totals themselves, again and again: a repeat is harmless, and a Redis that
+    lost them has them back before anybody takes the rest for all.
+    """
+
+    __slots__ = ("claims", "lines")
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.claims = 0
+
+    async def tell(self, store: "RoomStorePort", show_id: str, hub_id: str) -> None:
+        """Raises StoreUnavailable."""
+        if self.lines or self.claims:
+            await store.report_counts(show_id, hub_id, self.lines, self.claims)
