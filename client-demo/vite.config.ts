@@ -1,5 +1,6 @@
 import type { Connect, Plugin } from "vite";
 import { defineConfig } from "vitest/config";
+import { compressed } from "./vite.compressed.ts";
 
 /** The server's routes for the two pages, for `npm run dev`. */
 function pageRoutes(): Plugin {
@@ -18,7 +19,7 @@ function pageRoutes(): Plugin {
 const server = process.env.LIVESALE_SERVER ?? "http://127.0.0.1:8000";
 
 export default defineConfig({
-  plugins: [pageRoutes()],
+  plugins: [pageRoutes(), compressed()],
   server: {
     proxy: {
       "/api": server,
@@ -30,6 +31,8 @@ export default defineConfig({
     target: "es2022",
     // No data: URIs: the Content-Security-Policy allows pictures of our own host.
     assetsInlineLimit: 0,
+    // Which chunk brings which, for the test of the sizes.
+    manifest: true,
     rolldownOptions: { input: { viewer: "viewer.html", host: "host.html", pay: "pay.html" } },
   },
   test: { include: ["tests/**/*.test.ts"] },

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import type { ClaimRecord, ClaimStatus } from "../src/live";
-import { type BuyFacts, buyState, unitsHeld, unitsTaken } from "../src/viewer/buying";
+import { type BuyFacts, buyState, nextToPay, unitsHeld, unitsTaken } from "../src/viewer/buying";
 import { claim, refusal, sale, stock } from "./samples";
 
 function facts(part: Partial<BuyFacts> = {}): BuyFacts {
-  const open = { linkLive: true, signedIn: true, showPhase: "live", now: 50_000 };
+  const open = { linkLive: true, signedIn: true, showPhase: "live", more: false, now: 50_000 };
   return { ...open, sale: sale(), stock: stock(), claims: [], ...part };
 }
 
@@ -62,6 +62,34 @@ describe("after a refusal", () => {
   test("an old refusal no longer speaks", () => {
     const claims = [last("busy", { retryable: true, retry_ms: 500 })];
     expect(buyState(facts({ claims, now: 70_000 })).kind).toBe("open");
+  });
+});
+
+describe("while something waits for its payment", () => {
+  const unpaid = (pay_by: number) => {
+    const record = told("confirmed");
+    return {
+      ...record,
+      answer: { claim_id: record.claim_id, status: "confirmed", pay_by },
+    } as const;
+  };
+
+  test("the button is for paying, and counts down", () => {
+    expect(buyState(facts({ claims: [unpaid(60_000)] }))).toEqual({ kind: "pay", inMs: 10_000 });
+  });
+
+  test.each<[string, Partial<BuyFacts>, string]>([
+    ["the sale is over", { now: 100_000, claims: [unpaid(110_000)] }, "pay"],
+    ["the payment is late", { claims: [unpaid(50_000)] }, "open"],
+    ["further units are wanted", { more: true, claims: [unpaid(60_000)] }, "open"],
+    ["the connection is down", { linkLive: false, claims: [unpaid(60_000)] }, "offline"],
+    ["another claim is on its way", { claims: [unpaid(60_000), claim()] }, "waiting"],
+  ])("but when %s it says %s", (_, part, kind) => {
+    expect(buyState(facts(part)).kind).toBe(kind);
+  });
+
+  test("the earliest deadline comes first", () => {
+    expect(nextToPay([unpaid(70_000), unpaid(60_000)], 50_000)?.pay_by).toBe(60_000);
   });
 });
 

@@ -101,6 +101,19 @@ describe("host events", () => {
     const state = after(welcome({ chat }), tick({ epoch: 100, events: [gone] }));
     expect(state.chat.map((entry) => entry.key)).toEqual(["a-1"]);
   });
+
+  test("a removed line disappears, the writer's others stay", () => {
+    const chat = [line("a-1"), line("a-2", "buy fake"), line("a-3")];
+    const gone: LiveEvent = { k: "line_removed", seq: 6, at: 1, line: "a-2" };
+    const state = after(welcome({ chat }), tick({ epoch: 100, events: [gone] }));
+    expect(state.chat.map((entry) => entry.key)).toEqual(["a-1", "a-3"]);
+  });
+
+  test("of a later protocol count, so that no hole is seen behind them", () => {
+    const unknown = { k: "poll_opened", seq: 6, at: 1 } as unknown as LiveEvent;
+    const state = after(welcome(), tick({ epoch: 100, events: [unknown, said(7)] }));
+    expect(state).toMatchObject({ seq: 7, hole: false });
+  });
 });
 
 describe("chat", () => {
@@ -110,18 +123,38 @@ describe("chat", () => {
     hello: { user: "u-1", name: "小林", role: "viewer", expires_at: 0 },
   };
   const sent: Input = { t: "chat_sent", ref: 2, text: "冲!" };
-  const shown: Input = { t: "accepted", ref: 2, chat: { id: "h-1", text: "冲!" } };
+  const taken: Input = { t: "accepted", ref: 2, chat: { id: "h-1", text: "冲!" } };
+  const copy = tick({ chat: [line("h-1", "冲!")] });
 
-  test("an own line is sending, then shown under its id", () => {
+  test("an own line is sending, sent when the server took it, shown when the room got it", () => {
     const sending = after(welcome(), signedIn, sent);
     expect(sending.chat).toMatchObject([{ own: "sending", line: { name: "小林", text: "冲!" } }]);
-    expect(reduce(sending, shown).chat).toMatchObject([{ key: "h-1", own: "shown" }]);
+    const accepted = reduce(sending, taken);
+    expect(accepted.chat).toMatchObject([{ key: "h-1", own: "sent" }]);
+    expect(reduce(accepted, tick({ chat: [line("a-1")] })).chat[0]?.own).toBe("sent");
+    expect(reduce(accepted, copy).chat).toMatchObject([{ key: "h-1", own: "shown" }]);
   });
 
-  test("the room's copy of an own line does not double it", () => {
-    const copy = tick({ chat: [line("h-1", "冲!")] });
-    expect(after(welcome(), signedIn, sent, shown, copy).chat).toHaveLength(1);
-    expect(after(welcome(), signedIn, sent, copy, shown).chat).toHaveLength(1);
+  test("an own line that the room got before the reply is shown at once", () => {
+    const state = after(welcome(), signedIn, sent, copy, taken);
+    expect(state.chat).toMatchObject([{ key: "h-1", own: "shown" }]);
+  });
+
+  test("an own line that a tick left out is folded, until a later tick brings it", () => {
+    const crowd = tick({ chat: [line("a-1")], folded: 3 });
+    const folded = after(welcome(), signedIn, sent, taken, crowd);
+    expect(folded.chat).toMatchObject([{ own: "folded" }, { own: null }]);
+    expect(reduce(folded, copy).chat[0]?.own).toBe("shown");
+  });
+
+  test("a tick that folds others and brings the own line shows it", () => {
+    const both = tick({ chat: [line("h-1", "冲!")], folded: 3 });
+    expect(after(welcome(), signedIn, sent, taken, both).chat).toMatchObject([{ own: "shown" }]);
+  });
+
+  test("a snapshot that has an own line shows it", () => {
+    const again = welcome({ chat: [line("h-1", "冲!")] });
+    expect(after(welcome(), signedIn, sent, taken, again).chat).toMatchObject([{ own: "shown" }]);
   });
 
   test("a refused line says why", () => {

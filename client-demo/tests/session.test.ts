@@ -133,13 +133,34 @@ describe("reconnecting", () => {
     expect(room.current().url).toContain("resume=100.5");
   });
 
-  test("a silent server is told catching up, then left", () => {
+  test("a server that answers no heartbeat is told catching up, then left", () => {
     const room = connect();
     goLive(room);
-    vi.advanceTimersByTime(4_001);
-    expect(room.session.state.link.state).toBe("catching_up");
-    vi.advanceTimersByTime(4_600);
+    vi.advanceTimersByTime(3_600);
+    expect(room.session.state.link).toMatchObject({ state: "catching_up" });
+    vi.advanceTimersByTime(3_400);
     expect(room.sockets).toHaveLength(2);
+  });
+
+  test("a quiet server is asked for its time after 4 s, and doubted 3 s later", () => {
+    const { room, socket } = heardOnce();
+    const before = socket.sent.length;
+    vi.advanceTimersByTime(3_900);
+    expect(socket.sent).toHaveLength(before);
+    vi.advanceTimersByTime(600);
+    expect(socket.sent.slice(before).map((command) => command.t)).toEqual(["time"]);
+    expect(room.session.state.link.state).toBe("live");
+    vi.advanceTimersByTime(3_100);
+    expect(room.session.state.link).toMatchObject({ state: "catching_up" });
+  });
+
+  test("a doubted page tells how old its numbers are, by server time", () => {
+    const { room } = heardOnce();
+    const heard = room.session.clock.now();
+    vi.advanceTimersByTime(7_600);
+    expect(room.session.state.link).toEqual({ state: "catching_up", heardAt: heard });
+    room.current().end(1006);
+    expect(room.session.state.link).toMatchObject({ state: "offline", heardAt: heard });
   });
 
   test("any frame proves that the server is there", () => {
@@ -172,6 +193,89 @@ describe("reconnecting", () => {
     vi.advanceTimersByTime(60_000);
     expect(socket.readyState).toBe(3);
     expect(room.sockets).toHaveLength(1);
+  });
+});
+
+/** A live session that has had the answers to its first questions for the time. */
+function heardOnce() {
+  const room = connect();
+  const socket = goLive(room);
+  vi.advanceTimersByTime(1_300);
+  socket.tell(tick());
+  return { room, socket };
+}
+
+describe("a page in a browser", () => {
+  const page = Object.assign(new EventTarget(), { hidden: false });
+
+  beforeEach(() => {
+    page.hidden = false;
+    vi.stubGlobal("window", new EventTarget());
+    vi.stubGlobal("document", page);
+  });
+
+  afterEach(() => {
+    vi.unstubAllGlobals();
+  });
+
+  function turn(hidden: boolean): void {
+    page.hidden = hidden;
+    page.dispatchEvent(new Event("visibilitychange"));
+  }
+
+  test("is offline at once when the browser says so, and live with the next frame", () => {
+    const { room, socket } = heardOnce();
+    window.dispatchEvent(new Event("offline"));
+    expect(room.session.state.link).toMatchObject({ state: "offline" });
+    expect(room.sockets).toHaveLength(1);
+    socket.tell(tick());
+    expect(room.session.state.link.state).toBe("live");
+  });
+
+  test("without a frame after it, the connection is given up", () => {
+    const { room } = heardOnce();
+    window.dispatchEvent(new Event("offline"));
+    vi.advanceTimersByTime(7_000);
+    expect(room.sockets).toHaveLength(2);
+  });
+
+  test("comes back at once with the network", () => {
+    const { room, socket } = heardOnce();
+    for (let times = 0; times < 8; times += 1) {
+      room.current().end(1006);
+      vi.advanceTimersByTime(20_000);
+    }
+    room.current().end(1006);
+    const before = room.sockets.length;
+    window.dispatchEvent(new Event("online"));
+    expect(room.sockets).toHaveLength(before + 1);
+    expect(socket).not.toBe(room.current());
+  });
+
+  test("asks seldom while it is hidden, doubts nobody, and asks at once when it is shown", () => {
+    const { room, socket } = heardOnce();
+    turn(true);
+    const before = socket.sent.length;
+    vi.advanceTimersByTime(29_000);
+    expect(socket.sent).toHaveLength(before);
+    vi.advanceTimersByTime(31_500);
+    expect(socket.sent.slice(before).map((command) => command.t)).toEqual(["time", "time"]);
+    expect(room.session.state.link.state).toBe("live");
+    turn(false);
+    expect(socket.sent).toHaveLength(before + 3);
+    vi.advanceTimersByTime(3_600);
+    expect(room.session.state.link.state).toBe("catching_up");
+  });
+
+  test("is left alone after stop", () => {
+    const { room, socket } = heardOnce();
+    room.session.stop();
+    const before = socket.sent.length;
+    turn(true);
+    turn(false);
+    window.dispatchEvent(new Event("online"));
+    expect(room.sockets).toHaveLength(1);
+    expect(socket.sent).toHaveLength(before);
   });
 });
 

@@ -1,19 +1,31 @@
-/** The console of one show: head with its phase, then products, sales, the room, orders. */
+/** The console of one show: its head, then goods, sales and the room side by side, the books below. */
 
 import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
 import type { ApiError } from "../ui/api";
-import { count } from "../ui/format";
-import { Eye, Heart } from "../ui/icons";
+import { span } from "../ui/format";
 import { attempt, Failure, LangSwitch, LinkBadge } from "../ui/parts";
+import { AuditBadge } from "./audit-badge";
+import { booksAsked } from "./book-tabs";
 import { Books } from "./books";
+import { Charts } from "./charts";
 import { type Desk, setToken } from "./desk";
-import { ActButton, ActForm, Field } from "./form";
+import { ActButton, ActForm } from "./form";
+import { HealthStrip } from "./health";
+import { NextSteps } from "./next-steps";
+import { PinWindows } from "./pins";
 import { Products } from "./products";
+import { Prompter } from "./prompter";
 import { Room } from "./room";
 import { Sales } from "./sales";
 import { ShowFieldset, showFields } from "./show-list";
-import type { Show } from "./types";
+import { Summary } from "./summary";
+import { TopNumbers } from "./top-numbers";
+import { UndoBar } from "./undo-bar";
+
+/** Parts of the console that take turns on a narrow window. */
+const TABS = ["goods", "sales", "room", "books"] as const;
+type Tab = (typeof TABS)[number];
 
 export function Console({ desk }: { desk: Desk }) {
   const [error, setError] = useState<ApiError | null>(null);
@@ -24,25 +36,9 @@ export function Console({ desk }: { desk: Desk }) {
   return (
     <>
       <Head desk={desk} />
-      <main class="console">
-        {error && (
-          <div class="books">
-            <Failure error={error} />
-          </div>
-        )}
-        <div class="column">
-          <Say desk={desk} />
-          <Products desk={desk} />
-        </div>
-        <div class="column">
-          <Sales desk={desk} />
-        </div>
-        <div class="column">
-          <Room desk={desk} />
-          <Edit desk={desk} />
-        </div>
-        <Books desk={desk} />
-      </main>
+      {error && <Failure error={error} />}
+      <Body desk={desk} />
+      <UndoBar undo={desk.undo} />
     </>
   );
 }
@@ -63,43 +59,142 @@ function Opening({ error }: { error: ApiError | null }) {
   );
 }
 
-function Head({ desk }: { desk: Desk }) {
-  const { values, link } = desk.live.state.value;
-  const status = desk.status.value;
+function Body({ desk }: { desk: Desk }) {
+  const asked = useHash() === "#summary";
+  const ended = desk.status.value === "ended";
+  if (!asked && !ended) return <Stage desk={desk} />;
   return (
-    <header class="top">
-      <div class="top-show">
-        <a href="/host" class="back">
-          {t("host.all_shows")}
+    <main class="console console-over">
+      {!ended && (
+        <a class="plain" href="#console">
+          {t("host.console")}
         </a>
-        <h1>{desk.show.value?.title}</h1>
-        <b class={`phase phase-${status}`}>{t(`phase.${status}`)}</b>
-      </div>
-      <p class="top-counts">
-        <LinkBadge link={link} />
-        <span>
-          <Eye />
-          <span data-online>{t("online", { n: count(values.online?.people ?? 0) })}</span>
-        </span>
-        <span>
-          <Heart />
-          <span data-likes={values.likes?.total ?? 0}>
-            {t("likes", { n: count(values.likes?.total ?? 0) })}
-          </span>
-        </span>
-      </p>
-      <div class="top-tools">
-        <Turns desk={desk} status={status} />
-        <a class="plain" href={`/watch/${desk.id}`} target="_blank" rel="noreferrer noopener">
-          {t("host.viewer_page")}
-        </a>
-        <LangSwitch />
-      </div>
-    </header>
+      )}
+      <Summary desk={desk} />
+      <Books desk={desk} />
+    </main>
   );
 }
 
-function Turns({ desk, status }: { desk: Desk; status: Show["status"] }) {
+function useHash(): string {
+  const [hash, setHash] = useState(location.hash);
+  useEffect(() => {
+    const follow = () => setHash(location.hash);
+    addEventListener("hashchange", follow);
+    return () => removeEventListener("hashchange", follow);
+  }, []);
+  return hash;
+}
+
+function Stage({ desk }: { desk: Desk }) {
+  const [tab, setTab] = useState<Tab>("sales");
+  useEffect(() => {
+    if (booksAsked.value > 0) setTab("books");
+  }, [booksAsked.value]);
+  const goTo = (place: string) => {
+    setTab(TABS.find((name) => place.startsWith(`#${name}`)) ?? tab);
+    requestAnimationFrame(() => show(place));
+  };
+  return (
+    <>
+      <NextSteps desk={desk} goTo={goTo} />
+      <main class="console" data-tab={tab}>
+        <div class="column column-goods">
+          <Products desk={desk} />
+          <Prompter desk={desk} />
+          <Edit desk={desk} />
+        </div>
+        <div class="column column-sales">
+          <Sales desk={desk} />
+          <div class="numbers">
+            <Charts desk={desk} />
+            <PinWindows desk={desk} />
+          </div>
+        </div>
+        <div class="column column-room">
+          <Room desk={desk} />
+        </div>
+        <Books desk={desk} />
+      </main>
+      <Tabs tab={tab} onTab={setTab} />
+    </>
+  );
+}
+
+/** Bring what `place` selects into view and give it the focus. */
+function show(place: string): void {
+  const found = document.querySelector<HTMLElement>(place);
+  const folded = found?.closest("details");
+  if (folded) folded.open = true;
+  found?.scrollIntoView({ block: "center" });
+  found?.focus({ preventScroll: true });
+}
+
+function Tabs({ tab, onTab }: { tab: Tab; onTab: (tab: Tab) => void }) {
+  return (
+    <nav class="turn-bar" aria-label={t("host.console")}>
+      {TABS.map((name) => (
+        <button
+          key={name}
+          type="button"
+          aria-current={name === tab}
+          onClick={() => {
+            onTab(name);
+            scrollTo(0, 0);
+          }}
+        >
+          {t(`tab.${name}`)}
+        </button>
+      ))}
+    </nav>
+  );
+}
+
+function Head({ desk }: { desk: Desk }) {
+  const status = desk.status.value;
+  return (
+    <>
+      <header class="top">
+        <div class="top-show">
+          <a href="/host" class="back" title={t("host.all_shows")}>
+            <span class="sr-only">{t("host.all_shows")}</span>
+          </a>
+          <h1 title={desk.show.value?.title}>{desk.show.value?.title}</h1>
+          <b class={`phase phase-${status}`}>{t(`phase.${status}`)}</b>
+          <Elapsed desk={desk} />
+        </div>
+        <TopNumbers desk={desk} />
+        <div class="top-tools">
+          <div class="turns" id="turns">
+            <Turns desk={desk} />
+          </div>
+          <a class="plain" href={`/watch/${desk.id}`} target="_blank" rel="noreferrer noopener">
+            {t("host.viewer_page")}
+          </a>
+          <LangSwitch />
+        </div>
+      </header>
+      <section class="top-strip" aria-label={t("host.console")}>
+        <LinkBadge link={desk.live.state.value.link} />
+        <AuditBadge desk={desk} />
+        <HealthStrip desk={desk} />
+      </section>
+    </>
+  );
+}
+
+/** Since the show went live. */
+function Elapsed({ desk }: { desk: Desk }) {
+  const since = desk.show.value?.started_at ?? 0;
+  const status = desk.status.value;
+  if (since === 0 || (status !== "live" && status !== "paused")) return null;
+  const time = span(Math.max(0, desk.live.second.value - since));
+  return <time class="elapsed">{t("show.elapsed", { time })}</time>;
+}
+
+function Turns({ desk }: { desk: Desk }) {
+  const status = desk.status.value;
+  const end = () => desk.turn("end");
   return (
     <>
       {status === "scheduled" && (
@@ -109,38 +204,15 @@ function Turns({ desk, status }: { desk: Desk; status: Show["status"] }) {
       {status === "paused" && (
         <ActButton class="primary" label={t("show.resume")} act={() => desk.turn("resume")} />
       )}
-      {status !== "ended" && status !== "scheduled" && (
+      {(status === "live" || status === "paused") && (
         <ActButton
           class="danger"
           label={t("show.end")}
           title={t("show.end_hint")}
-          confirms
-          act={() => desk.turn("end")}
+          act={() => desk.undo.run({ act: "end" }, t("undo.end"), end)}
         />
       )}
     </>
-  );
-}
-
-function Say({ desk }: { desk: Desk }) {
-  const said = desk.live.state.value.host.filter((entry) => entry.k === "commentary").slice(-3);
-  return (
-    <section class="card">
-      <h2>{t("say.title")}</h2>
-      <ActForm
-        class="inline"
-        label={t("say.send")}
-        clears
-        act={({ text = "" }) => desk.say(text.trim())}
-      >
-        <Field label={t("say.text")} name="text" required maxLength={500} />
-      </ActForm>
-      <ol class="said">
-        {said.map((entry) => (
-          <li key={entry.seq}>{entry.text}</li>
-        ))}
-      </ol>
-    </section>
   );
 }
 

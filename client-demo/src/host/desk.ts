@@ -1,16 +1,16 @@
 /** The host API for one show, and what the console knows from it. */
 
-import { batch, computed, effect, signal } from "@preact/signals";
-import { v7 as uuidv7 } from "uuid";
+import { computed, effect, type ReadonlySignal, signal } from "@preact/signals";
 import type { LiveState } from "../live";
+import { uuidv7 } from "../live/uuid";
 import { type CallOptions, call, download, type Order } from "../ui/api";
 import { type Live, openLive } from "../ui/live";
 import { attempt } from "../ui/parts";
 import { keepToken, takeToken } from "../ui/token";
+import { Numbers } from "./numbers";
 import type { Summary } from "./rehearsed";
 import type {
   Act,
-  AuditSummary,
   ChatPolicy,
   CreatedWebhook,
   DeadLetter,
@@ -24,6 +24,7 @@ import type {
   Show,
   Webhook,
 } from "./types";
+import { UndoQueue } from "./undo";
 
 const TOKEN_KEY = "livesale.host";
 
@@ -57,17 +58,24 @@ export function createShow(fields: ShowFields): Promise<Show> {
 }
 
 const REFRESH_MS = 700;
+const STATS_MS = 3_000;
+const SETTLE_MS = 1_000;
 export const ORDERS_PAGE = 200;
 
 interface ProductList {
   products: Product[];
 }
 
+/** Empty fields do not filter. */
 export interface OrderFilter {
-  after: number;
-  status: string;
+  order: string;
   buyer: string;
+  sale: string;
+  status: string;
 }
+
+/** Above the id of every order. */
+export const NEWEST = Number.MAX_SAFE_INTEGER;
 
 /** One show on the console: acts refresh what they change; every method throws ApiError. */
 export class Desk {
@@ -87,8 +95,14 @@ export class Desk {
   });
   /** Raised when there may be new orders to read. */
   readonly orderNews = signal(0);
+  /** Large acts that can still be taken back. */
+  readonly undo = new UndoQueue();
   readonly id: string;
+  readonly numbers = new Numbers(this);
   #refresh: ReturnType<typeof setTimeout> | undefined;
+  #restat: ReturnType<typeof setTimeout> | undefined;
+  #statsAt = -STATS_MS;
+  #settle: ReturnType<typeof setTimeout> | undefined;
 
   constructor(id: string) {
     this.id = id;
@@ -99,29 +113,28 @@ export class Desk {
     });
   }
 
+  /** Server time in ms, in whole seconds. */
+  get second(): ReadonlySignal<number> {
+    return this.live.second;
+  }
+
   async load(): Promise<void> {
     await this.#loadShow();
     await Promise.all([this.loadProducts(), this.loadSales(), this.#loadPolicy()]);
   }
 
   async loadProducts(): Promise<void> {
-    this.products.value = (await this.#ask<ProductList>("GET", "/products")).products;
+    this.products.value = (await this.ask<ProductList>("GET", "/products")).products;
   }
 
   async loadSales(): Promise<void> {
-    const [sales, stats] = await Promise.all([
-      this.#ask<{ sales: Sale[] }>("GET", "/sales"),
-      this.#ask<{ sales: SaleStats[] }>("GET", "/stats"),
-    ]);
-    batch(() => {
-      this.sales.value = sales.sales;
-      this.stats.value = stats.sales;
-    });
+    this.sales.value = (await this.ask<{ sales: Sale[] }>("GET", "/sales")).sales;
+    this.#restatSoon();
   }
 
   /**
-   * Sales, books and inventories changed (bought, window over, another tab): read them again,
-   * at most once per REFRESH_MS however fast it goes.
+   * Sales and inventories changed (bought, window over, another tab): read them again, at most
+   * once per REFRESH_MS however fast it goes.
    */
   refreshSoon(): void {
     this.#refresh ??= setTimeout(async () => {
@@ -131,110 +144,140 @@ export class Desk {
     }, REFRESH_MS);
   }
 
+  /** The takings go over all orders of the show: at most once per STATS_MS. */
+  #restatSoon(): void {
+    const wait = this.#statsAt + STATS_MS - performance.now();
+    this.#restat ??= setTimeout(
+      async () => {
+        this.#restat = undefined;
+        await attempt(() => this.#loadStats());
+      },
+      Math.max(0, wait),
+    );
+  }
+
+  async #loadStats(): Promise<void> {
+    this.#statsAt = performance.now();
+    this.stats.value = (await this.ask<{ sales: SaleStats[] }>("GET", "/stats")).sales;
+  }
+
   // --- show ------------------------------------------------------------------------------------
 
   async turn(verb: "start" | "pause" | "resume" | "end"): Promise<void> {
-    this.show.value = await this.#ask("POST", `/${verb}`);
+    this.show.value = await this.ask("POST", `/${verb}`);
     if (verb === "end") await this.loadSales();
   }
 
   async editShow(fields: ShowFields): Promise<void> {
-    this.show.value = await this.#ask("PATCH", "", fields);
+    this.show.value = await this.ask("PATCH", "", fields);
   }
 
-  async say(text: string): Promise<void> {
-    await this.#ask("POST", "/commentary", { text, request_id: uuidv7() });
+  /** The same `requestId` again is said once. */
+  async say(text: string, requestId: string = uuidv7()): Promise<void> {
+    await this.ask("POST", "/commentary", { text, request_id: requestId });
   }
 
   async pin(product: number): Promise<void> {
-    this.show.value = await this.#ask("PUT", "/pin", { product });
+    this.show.value = await this.ask("PUT", "/pin", { product });
   }
 
   // --- products --------------------------------------------------------------------------------
 
   async addProduct(fields: object): Promise<void> {
-    await this.#ask("POST", "/products", fields);
+    await this.ask("POST", "/products", fields);
     await this.loadProducts();
   }
 
   async editProduct(product: number, fields: object): Promise<void> {
-    await this.#ask("PATCH", `/products/${product}`, fields);
+    await this.ask("PATCH", `/products/${product}`, fields);
     await this.loadProducts();
   }
 
   async addSku(product: number, fields: object): Promise<void> {
-    await this.#ask("POST", `/products/${product}/skus`, fields);
+    await this.ask("POST", `/products/${product}/skus`, fields);
     await this.loadProducts();
   }
 
   async editSku(sku: number, fields: object): Promise<void> {
-    await this.#ask("PATCH", `/skus/${sku}`, fields);
+    await this.ask("PATCH", `/skus/${sku}`, fields);
     await this.loadProducts();
   }
 
   async setRunList(products: readonly number[]): Promise<void> {
-    const answer = await this.#ask<ProductList>("PUT", "/runlist", { products });
+    const answer = await this.ask<ProductList>("PUT", "/runlist", { products });
     this.products.value = answer.products;
   }
 
   // --- sales -----------------------------------------------------------------------------------
 
   async createSale(fields: object): Promise<void> {
-    await this.#ask("POST", "/sales", fields);
+    await this.ask("POST", "/sales", fields);
     await Promise.all([this.loadSales(), this.loadProducts()]);
   }
 
   async startSale(sale: number, startsAt: number): Promise<void> {
-    await this.#ask("POST", `/sales/${sale}/start`, { starts_at: startsAt });
+    await this.ask("POST", `/sales/${sale}/start`, { starts_at: startsAt });
     await this.loadSales();
   }
 
   async changeUnits(sale: number, verb: "restock" | "lower", units: number): Promise<void> {
-    await this.#ask("POST", `/sales/${sale}/${verb}`, { units, request_id: uuidv7() });
+    await this.ask("POST", `/sales/${sale}/${verb}`, { units, request_id: uuidv7() });
     await Promise.all([this.loadSales(), this.loadProducts()]);
   }
 
   async changePrice(sale: number, price: number): Promise<void> {
-    await this.#ask("POST", `/sales/${sale}/price`, { price });
+    await this.ask("POST", `/sales/${sale}/price`, { price });
     await this.loadSales();
   }
 
   async stopSale(sale: number): Promise<void> {
-    await this.#ask("POST", `/sales/${sale}/stop`);
+    await this.ask("POST", `/sales/${sale}/stop`);
     await Promise.all([this.loadSales(), this.loadProducts()]);
   }
 
   // --- order in the room -----------------------------------------------------------------------
 
   async moderate(verb: "mute" | "unmute" | "ban" | "unban", fields: object): Promise<void> {
-    this.policy.value = await this.#ask("POST", `/${verb}`, fields);
+    this.#settled(await this.ask("POST", `/${verb}`, fields));
+  }
+
+  async deleteLine(line: string): Promise<void> {
+    await this.ask("POST", "/delete-line", { line });
   }
 
   async kick(user: string): Promise<void> {
-    await this.#ask("POST", "/kick", { user });
+    await this.ask("POST", "/kick", { user });
   }
 
   async setPolicy(slowModeS: number, words: readonly string[]): Promise<void> {
     const fields = { slow_mode_s: slowModeS, words };
-    this.policy.value = await this.#ask("PUT", "/chat-policy", fields);
+    this.#settled(await this.ask("PUT", "/chat-policy", fields));
+  }
+
+  /** Take over `policy`, and look again until the room goes by it. */
+  #settled(policy: ChatPolicy): void {
+    this.policy.value = policy;
+    if (!policy.pending) return;
+    clearTimeout(this.#settle);
+    this.#settle = setTimeout(() => attempt(() => this.#loadPolicy()), SETTLE_MS);
   }
 
   // --- orders and the log ----------------------------------------------------------------------
 
-  /** By rising id, at most ORDERS_PAGE of them. */
-  async orders({ after, status, buyer }: OrderFilter): Promise<Order[]> {
-    const query = new URLSearchParams({ after: String(after), limit: String(ORDERS_PAGE) });
-    if (status) query.set("status", status);
-    if (buyer) query.set("buyer", buyer);
-    return (await this.#ask<{ orders: Order[] }>("GET", `/orders?${query}`)).orders;
+  /** Those with an id below `before`, newest first, at most ORDERS_PAGE of them. */
+  async orders(filter: OrderFilter, before = NEWEST): Promise<Order[]> {
+    const some = Object.entries(filter).filter(([, value]) => value !== "");
+    const page = { before: String(before), limit: String(ORDERS_PAGE) };
+    const query = new URLSearchParams({ ...page, ...Object.fromEntries(some) });
+    return (await this.ask<{ orders: Order[] }>("GET", `/orders?${query}`)).orders;
   }
 
   order(order: number): Promise<OrderDetail> {
-    return this.#ask("GET", `/orders/${order}`);
+    return this.ask("GET", `/orders/${order}`);
   }
 
   async moveOrder(order: number, verb: OrderVerb): Promise<void> {
-    await this.#ask("POST", `/orders/${order}/${verb}`);
+    await this.ask("POST", `/orders/${order}/${verb}`);
   }
 
   csv(): Promise<Blob> {
@@ -243,30 +286,26 @@ export class Desk {
 
   /** Newest first. */
   async acts(): Promise<Act[]> {
-    return (await this.#ask<{ acts: Act[] }>("GET", "/acts")).acts;
-  }
-
-  audit(): Promise<AuditSummary> {
-    return this.#ask("GET", "/audit?form=short");
+    return (await this.ask<{ acts: Act[] }>("GET", "/acts")).acts;
   }
 
   // --- rehearsals ------------------------------------------------------------------------------
 
   rehearse(fields: object): Promise<Rehearsal> {
-    return this.#ask("POST", "/rehearsals", fields);
+    return this.ask("POST", "/rehearsals", fields);
   }
 
   /** Newest first. */
   async rehearsals(): Promise<Rehearsal[]> {
-    return (await this.#ask<{ rehearsals: Rehearsal[] }>("GET", "/rehearsals")).rehearsals;
+    return (await this.ask<{ rehearsals: Rehearsal[] }>("GET", "/rehearsals")).rehearsals;
   }
 
   rehearsal(rehearsal: number): Promise<Rehearsal & { summary: Summary | null }> {
-    return this.#ask("GET", `/rehearsals/${rehearsal}`);
+    return this.ask("GET", `/rehearsals/${rehearsal}`);
   }
 
   async stopRehearsal(rehearsal: number): Promise<void> {
-    await this.#ask("POST", `/rehearsals/${rehearsal}/stop`);
+    await this.ask("POST", `/rehearsals/${rehearsal}/stop`);
   }
 
   rehearsalReport(rehearsal: number): Promise<Blob> {
@@ -278,48 +317,49 @@ export class Desk {
   /** Those nobody has decided on, newest first. */
   async deadLetters(): Promise<DeadLetter[]> {
     const path = "/dead-letters?status=parked";
-    return (await this.#ask<{ dead_letters: DeadLetter[] }>("GET", path)).dead_letters;
+    return (await this.ask<{ dead_letters: DeadLetter[] }>("GET", path)).dead_letters;
   }
 
   async decideDeadLetter(letter: number, verb: "redrive" | "give-back"): Promise<void> {
-    await this.#ask("POST", `/dead-letters/${letter}/${verb}`);
+    await this.ask("POST", `/dead-letters/${letter}/${verb}`);
   }
 
   // --- webhooks --------------------------------------------------------------------------------
 
   /** Those that are told something, newest first. */
   async webhooks(): Promise<Webhook[]> {
-    const { webhooks } = await this.#ask<{ webhooks: Webhook[] }>("GET", "/webhooks");
+    const { webhooks } = await this.ask<{ webhooks: Webhook[] }>("GET", "/webhooks");
     return webhooks.filter((hook) => hook.removed_at === 0);
   }
 
   addWebhook(url: string): Promise<CreatedWebhook> {
-    return this.#ask("POST", "/webhooks", { url });
+    return this.ask("POST", "/webhooks", { url });
   }
 
   async removeWebhook(webhook: number): Promise<void> {
-    await this.#ask("DELETE", `/webhooks/${webhook}`);
+    await this.ask("DELETE", `/webhooks/${webhook}`);
   }
 
   /** Newest first. */
   async deliveries(webhook: number): Promise<Delivery[]> {
     const path = `/webhooks/${webhook}/deliveries`;
-    return (await this.#ask<{ deliveries: Delivery[] }>("GET", path)).deliveries;
+    return (await this.ask<{ deliveries: Delivery[] }>("GET", path)).deliveries;
   }
 
   async resend(webhook: number, delivery: number): Promise<void> {
-    await this.#ask("POST", `/webhooks/${webhook}/deliveries/${delivery}/resend`);
+    await this.ask("POST", `/webhooks/${webhook}/deliveries/${delivery}/resend`);
   }
 
   async #loadShow(): Promise<void> {
-    this.show.value = await this.#ask("GET", "");
+    this.show.value = await this.ask("GET", "");
   }
 
   async #loadPolicy(): Promise<void> {
-    this.policy.value = await this.#ask("GET", "/chat-policy");
+    this.#settled(await this.ask("GET", "/chat-policy"));
   }
 
-  #ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+  /** Any route below the show's own. */
+  ask<T>(method: string, path: string, body?: unknown): Promise<T> {
     return ask<T>(method, `/${this.id}${path}`, body);
   }
 }

@@ -1,7 +1,7 @@
 /** Forms of the console: values by field name, errors beside the form, never a lost click. */
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t } from "../i18n";
 import type { ApiError } from "../ui/api";
 import { attempt, Failure } from "../ui/parts";
@@ -10,17 +10,22 @@ export type Values = Readonly<Record<string, string>>;
 
 interface ActFormProps {
   label: string;
-  /** Does the act; throws ApiError. */
+  /** Does the act; false when it was taken back. Throws ApiError. */
   act: (values: Values) => Promise<unknown>;
   children?: ComponentChildren;
   class?: string;
   /** Empty the fields after a success. */
   clears?: boolean;
+  /** What these values would do, shown while they are typed. */
+  preview?: (values: Values) => ComponentChildren;
 }
 
 const SAVED_SHOWN_MS = 2_000;
 
-export function ActForm({ label, act, children, class: extra = "", clears }: ActFormProps) {
+export function ActForm(props: ActFormProps) {
+  const { label, act, children, class: extra = "", clears, preview } = props;
+  const form = useRef<HTMLFormElement>(null);
+  const [typed, setTyped] = useState<Values>({});
   const [busy, setBusy] = useState(false);
   const [saved, setSaved] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
@@ -28,19 +33,26 @@ export function ActForm({ label, act, children, class: extra = "", clears }: Act
     const timer = setTimeout(() => setSaved(false), SAVED_SHOWN_MS);
     return () => clearTimeout(timer);
   }, [saved]);
+  const look = () => preview && form.current && setTyped(valuesOf(form.current));
+  useLayoutEffect(() => void look(), []);
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
-    const form = event.currentTarget as HTMLFormElement;
+    if (!form.current) return;
+    const values = valuesOf(form.current);
     setBusy(true);
-    const failure = await attempt(() => act(valuesOf(form)));
+    let done: unknown;
+    const failure = await attempt(async () => {
+      done = await act(values);
+    });
     setBusy(false);
     setError(failure);
-    setSaved(failure === null);
-    if (failure === null && clears) form.reset();
+    setSaved(failure === null && done !== false);
+    if (failure === null && clears) form.current?.reset();
   };
   return (
-    <form class={`act ${extra}`} onSubmit={submit} aria-busy={busy}>
+    <form ref={form} class={`act ${extra}`} onSubmit={submit} onInput={look} aria-busy={busy}>
       {children}
+      {preview?.(typed)}
       <div class="act-end">
         <button type="submit" class="primary" disabled={busy}>
           {label}
@@ -85,6 +97,25 @@ export function Field({ label, value, ...input }: FieldProps) {
   );
 }
 
+interface LinesFieldProps {
+  label: string;
+  name: string;
+  value?: string;
+  rows: number;
+  required?: boolean;
+}
+
+/** Several lines of text. The label stands beside it: what is typed is no part of its name. */
+export function LinesField({ label, value = "", ...area }: LinesFieldProps) {
+  const id = useId();
+  return (
+    <div class="field">
+      <label for={id}>{label}</label>
+      <textarea id={id} defaultValue={value} {...area} />
+    </div>
+  );
+}
+
 /** An amount in major units, as people write it ("99.50"). */
 export function MoneyField(props: FieldProps) {
   return <Field {...props} inputMode="decimal" pattern="\d{1,10}([.]\d{1,3})?" required />;
@@ -100,6 +131,8 @@ interface ActButtonProps {
   class?: string;
   title?: string;
   disabled?: boolean;
+  /** For one of several choices: whether it is the one. */
+  pressed?: boolean;
   /** Ask for a second click. */
   confirms?: boolean;
   onError?: (error: ApiError | null) => void;
@@ -108,7 +141,7 @@ interface ActButtonProps {
 const CONFIRM_MS = 4_000;
 
 export function ActButton(props: ActButtonProps) {
-  const { label, act, class: kind = "plain", title, disabled, confirms, onError } = props;
+  const { label, act, class: kind = "plain", title, disabled, pressed, confirms, onError } = props;
   const [busy, setBusy] = useState(false);
   const [armed, setArmed] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
@@ -131,6 +164,7 @@ export function ActButton(props: ActButtonProps) {
         type="button"
         class={armed ? `${kind} armed` : kind}
         title={title}
+        aria-pressed={pressed}
         disabled={busy || disabled === true}
         onClick={press}
       >

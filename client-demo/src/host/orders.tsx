@@ -1,72 +1,159 @@
 /** The orders table: filters, what a host does with an order, its history, the CSV. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { t } from "../i18n";
 import type { ApiError, Order } from "../ui/api";
 import { dateTime, money, timeOfDay } from "../ui/format";
 import { attempt, Failure } from "../ui/parts";
-import { type Desk, ORDERS_PAGE } from "./desk";
+import { type Desk, ORDERS_PAGE, type OrderFilter } from "./desk";
+import { moment } from "./figures";
 import { ActButton } from "./form";
+import { inPlace, refreshed, searchOf, unseen } from "./order-rows";
+import { TableBox } from "./table-box";
 import type { OrderDetail, OrderVerb } from "./types";
 
 const STATUSES = ["confirmed", "paid", "fulfilled", "expired", "cancelled", "refunded"] as const;
 
 export function Orders({ desk }: { desk: Desk }) {
-  const [rows, setRows] = useState<readonly Order[]>([]);
+  const [search, setSearch] = useState("");
+  const [sale, setSale] = useState("");
   const [status, setStatus] = useState("");
-  const [buyer, setBuyer] = useState("");
   const [error, setError] = useState<ApiError | null>(null);
-  const load = async (after: number) => {
-    const next = await desk.orders({ after, status, buyer: buyer.trim() });
-    setRows(after === 0 ? next : [...rows, ...next]);
-  };
-  useEffect(() => {
-    attempt(() => load(0)).then(setError);
-  }, [status, buyer, desk.orderNews.value]);
+  const list = useOrders(desk, { ...searchOf(search), sale, status }, setError);
+  const { rows, fresh, reload } = list;
   return (
-    <section class="card">
+    <section class="card orders">
       <header class="row">
         <h2>{t("order.title")}</h2>
-        <select
-          aria-label={t("order.status")}
-          value={status}
-          onChange={(event) => setStatus(event.currentTarget.value)}
-        >
-          <option value="">{t("order.status_all")}</option>
-          {STATUSES.map((name) => (
-            <option key={name} value={name}>
-              {t(`claim.${name}`)}
-            </option>
-          ))}
-        </select>
-        <input
-          aria-label={t("order.buyer")}
-          placeholder={t("order.buyer")}
-          value={buyer}
-          maxLength={64}
-          onChange={(event) => setBuyer(event.currentTarget.value)}
-        />
-        <ActButton label={t("refresh")} act={() => load(0)} onError={setError} />
+        <SearchBox onSearch={setSearch} />
+        <SaleFilter desk={desk} sale={sale} onChoose={setSale} />
+        <StatusFilter status={status} onChoose={setStatus} />
+        <ActButton label={t("refresh")} act={reload} onError={setError} />
         <ActButton label={t("order.csv")} act={() => saveCsv(desk)} onError={setError} />
       </header>
       <Failure error={error} />
-      {rows.length === 0 ? (
-        <p class="empty">{t("order.none")}</p>
-      ) : (
-        <Table desk={desk} rows={rows} onMoved={() => load(0)} />
-      )}
-      {rows.length > 0 && rows.length % ORDERS_PAGE === 0 && (
+      {fresh > 0 && (
         <ActButton
-          label={t("more")}
-          act={() => load(rows.at(-1)?.order_id ?? 0)}
+          class="fresh"
+          label={t("order.fresh", { n: fresh })}
+          act={reload}
           onError={setError}
         />
       )}
+      {rows.length === 0 ? (
+        <p class="empty">{t("order.none")}</p>
+      ) : (
+        <div {...list.reading}>
+          <Table desk={desk} rows={rows} onMoved={reload} />
+        </div>
+      )}
+      {list.hasMore && <ActButton label={t("more")} act={list.more} onError={setError} />}
     </section>
   );
 }
 
-async function saveCsv(desk: Desk): Promise<void> {
+/** The rows of a filter. While somebody is in the table, new ones are only counted (`fresh`). */
+function useOrders(desk: Desk, filter: OrderFilter, onError: (error: ApiError | null) => void) {
+  const [rows, setRows] = useState<readonly Order[]>([]);
+  const [fresh, setFresh] = useState(0);
+  const [hasMore, setHasMore] = useState(false);
+  const isRead = useRef(false);
+  const wanted = JSON.stringify(filter);
+  const newestWanted = useRef(wanted);
+  newestWanted.current = wanted;
+  const load = async (keep: boolean) => {
+    const page = await desk.orders(filter);
+    if (newestWanted.current !== wanted) return; // Another filter was chosen meanwhile.
+    const stays = keep && isRead.current;
+    setFresh(stays ? unseen(rows, page) : 0);
+    setRows((old) =>
+      stays ? inPlace(old, page) : keep ? refreshed(old, page, ORDERS_PAGE) : page,
+    );
+    if (!keep) setHasMore(page.length === ORDERS_PAGE);
+  };
+  const more = async () => {
+    const page = await desk.orders(filter, rows.at(-1)?.order_id);
+    setRows([...rows, ...page]);
+    setHasMore(page.length === ORDERS_PAGE);
+  };
+  useEffect(() => {
+    attempt(() => load(false)).then(onError);
+  }, [wanted]);
+  useEffect(() => {
+    if (desk.orderNews.value > 0) attempt(() => load(true)).then(onError);
+  }, [desk.orderNews.value]);
+  const reads = (is: boolean) => () => {
+    isRead.current = is;
+  };
+  const reading = { onPointerEnter: reads(true), onPointerLeave: reads(false) };
+  return { rows, fresh, hasMore, more, reading, reload: () => load(false) };
+}
+
+const TYPING_MS = 300;
+
+/** Searches when typing pauses. */
+function SearchBox({ onSearch }: { onSearch: (text: string) => void }) {
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  return (
+    <input
+      type="search"
+      class="search"
+      aria-label={t("order.search")}
+      placeholder={t("order.search")}
+      maxLength={64}
+      onInput={(event) => {
+        const text = event.currentTarget.value;
+        clearTimeout(timer.current);
+        timer.current = setTimeout(() => onSearch(text), TYPING_MS);
+      }}
+    />
+  );
+}
+
+interface FilterProps {
+  desk: Desk;
+  sale: string;
+  onChoose: (value: string) => void;
+}
+
+function SaleFilter({ desk, sale, onChoose }: FilterProps) {
+  return (
+    <select
+      aria-label={t("order.sale")}
+      value={sale}
+      onChange={(event) => onChoose(event.currentTarget.value)}
+    >
+      <option value="">{t("order.sale_all")}</option>
+      {desk.sales.value.map((one) => (
+        <option key={one.sale} value={String(one.sale)}>
+          {one.product_title} · {one.sku_title} #{one.sale}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+function StatusFilter({
+  status,
+  onChoose,
+}: Omit<FilterProps, "desk" | "sale"> & { status: string }) {
+  return (
+    <select
+      aria-label={t("order.status")}
+      value={status}
+      onChange={(event) => onChoose(event.currentTarget.value)}
+    >
+      <option value="">{t("order.status_all")}</option>
+      {STATUSES.map((name) => (
+        <option key={name} value={name}>
+          {t(`claim.${name}`)}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+export async function saveCsv(desk: Desk): Promise<void> {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await desk.csv());
   link.download = `orders-${desk.id}.csv`;
@@ -82,7 +169,7 @@ interface TableProps {
 
 function Table({ desk, rows, onMoved }: TableProps) {
   return (
-    <div class="table">
+    <TableBox label={t("order.title")}>
       <table>
         <thead>
           <tr>
@@ -103,7 +190,7 @@ function Table({ desk, rows, onMoved }: TableProps) {
           ))}
         </tbody>
       </table>
-    </div>
+    </TableBox>
   );
 }
 
@@ -126,7 +213,7 @@ function Row({ desk, row, onMoved }: { desk: Desk; row: Order; onMoved: () => Pr
     <>
       <tr data-order={row.order_id}>
         <td>{row.order_id}</td>
-        <td>{dateTime(row.confirmed_at)}</td>
+        <td title={dateTime(row.confirmed_at)}>{moment(row.confirmed_at)}</td>
         <td>{row.buyer}</td>
         <td>
           {row.product_title} · {row.sku_title}
@@ -135,7 +222,9 @@ function Row({ desk, row, onMoved }: { desk: Desk; row: Order; onMoved: () => Pr
         <td class="number">{money(row.price, row.currency)}</td>
         <td class="number">{money(row.price * row.quantity, row.currency)}</td>
         <td>
-          <b class={`status status-${row.status}`}>{t(`claim.${row.status}`)}</b>
+          <b class={`status status-${isUnpaid(row) ? "unpaid" : row.status}`}>
+            {t(`claim.${row.status}`)}
+          </b>
         </td>
         <td class="verbs">
           {VERBS[row.status]?.map((verb) => (
@@ -161,6 +250,11 @@ function Row({ desk, row, onMoved }: { desk: Desk; row: Order; onMoved: () => Pr
       )}
     </>
   );
+}
+
+/** Confirmed, but only until its time to pay is over. */
+function isUnpaid(row: Order): boolean {
+  return row.status === "confirmed" && row.pay_by > 0;
 }
 
 /** Every step of an order and its payments, oldest first. */

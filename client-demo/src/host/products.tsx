@@ -1,30 +1,44 @@
-/** Products, their skus, the order of the run-list, and the pin. */
+/** Products, their skus and cues, the order of the run-list, and the pin. */
 
 import { useState } from "preact/hooks";
 import { t } from "../i18n";
 import type { ApiError } from "../ui/api";
-import { money, parseMoney, plainMoney } from "../ui/format";
-import { Failure, Picture } from "../ui/parts";
+import { count, money, parseMoney, plainMoney } from "../ui/format";
+import { attempt, Failure, Picture } from "../ui/parts";
+import { cuesOf } from "./cues";
 import type { Desk } from "./desk";
-import { ActButton, ActForm, Field, MoneyField, UnitsField, type Values } from "./form";
+import { type DragOrder, useDragOrder } from "./drag";
+import { ActButton, ActForm, Field, LinesField, MoneyField, UnitsField, type Values } from "./form";
 import type { Product, Sku } from "./types";
 
 export function Products({ desk }: { desk: Desk }) {
+  const [error, setError] = useState<ApiError | null>(null);
+  const products = new Map(desk.products.value.map((product) => [product.product, product]));
   const listed = desk.products.value.filter((product) => product.listed);
   const others = desk.products.value.filter((product) => !product.listed);
+  const drag = useDragOrder(
+    listed.map(({ product }) => product),
+    async (order) => setError(await attempt(() => desk.setRunList(order))),
+  );
+  const ordered = drag.order.flatMap((id) => products.get(id) ?? []);
   return (
-    <section class="card">
+    <section class="card goods" id="goods" tabIndex={-1}>
       <h2>{t("product.runlist")}</h2>
-      {desk.products.value.length === 0 && <p class="empty">{t("goods.empty")}</p>}
       <ol class="products">
-        {listed.map((product, place) => (
-          <Item key={product.product} desk={desk} product={product} place={place} listed={listed} />
-        ))}
-        {others.map((product) => (
-          <Item key={product.product} desk={desk} product={product} place={-1} listed={listed} />
+        {ordered.map((product) => (
+          <Item key={product.product} desk={desk} product={product} drag={drag} />
         ))}
       </ol>
-      <details>
+      {others.length > 0 && (
+        <ol class="products">
+          {others.map((product) => (
+            <Item key={product.product} desk={desk} product={product} />
+          ))}
+        </ol>
+      )}
+      <Failure error={error} />
+      <DragNews drag={drag} products={products} />
+      <details open={products.size === 0}>
         <summary>{t("product.add")}</summary>
         <ActForm
           label={t("product.add")}
@@ -37,6 +51,21 @@ export function Products({ desk }: { desk: Desk }) {
         </ActForm>
       </details>
     </section>
+  );
+}
+
+interface DragNewsProps {
+  drag: DragOrder;
+  products: ReadonlyMap<number, Product>;
+}
+
+/** The keyboard's moves in words, for those who do not see them. */
+function DragNews({ drag: { news, order }, products }: DragNewsProps) {
+  const name = news && products.get(order[news.place] ?? 0)?.title;
+  return (
+    <p class="sr-only" role="status">
+      {name && t(`drag.${news.what}`, { name, n: news.place + 1 })}
+    </p>
   );
 }
 
@@ -76,109 +105,123 @@ function SkuFields() {
 interface ItemProps {
   desk: Desk;
   product: Product;
-  /** Index in the run-list; -1: not listed. */
-  place: number;
-  listed: readonly Product[];
+  /** Only for what is in the run-list. */
+  drag?: DragOrder;
 }
 
-function Item({ desk, product, place, listed }: ItemProps) {
-  const pinned = desk.pinned.value === product.product;
+function Item({ desk, product, drag }: ItemProps) {
+  const [error, setError] = useState<ApiError | null>(null);
+  const id = product.product;
+  const pinned = desk.pinned.value === id;
+  const grabbed = drag?.grabbed === id;
   return (
-    <li class={pinned ? "item item-pinned" : "item"} data-product={product.product}>
+    <li
+      class={`item ${pinned ? "item-pinned" : ""} ${grabbed ? "item-grabbed" : ""}`}
+      data-product={id}
+    >
       <div class="item-row">
+        {drag && <Handle drag={drag} product={product} />}
         <Picture url={product.image_url} title={product.title} />
         <div class="item-text">
-          <h3>
-            {place >= 0 ? `${place + 1}. ` : ""}
-            {product.title}
-            {place < 0 && <small class="off">{t("product.off_list")}</small>}
-            {pinned && <b class="pin-mark">{t("pin.label")}</b>}
-          </h3>
-          <ul class="skus">
-            {product.skus.map((sku) => (
-              <li key={sku.sku}>
-                {sku.title} <b>{money(sku.price, sku.currency)}</b>{" "}
-                <small>
-                  {t("sku.inventory")} {sku.inventory} · {t("sku.allotted", { n: sku.allotted })}
-                </small>
-              </li>
-            ))}
-          </ul>
+          <div class="item-head">
+            <h3>
+              {product.title}
+              {!drag && <small class="off">{t("product.off_list")}</small>}
+            </h3>
+            <ActButton
+              label={t(pinned ? "product.unpin" : "product.pin")}
+              class={pinned ? "tiny pinned" : "tiny accent"}
+              act={() => desk.pin(pinned ? 0 : id)}
+              onError={setError}
+            />
+          </div>
+          <Skus skus={product.skus} />
         </div>
       </div>
-      <ItemTools desk={desk} product={product} place={place} listed={listed} />
+      <Failure error={error} />
       <details>
         <summary>{t("product.edit")}</summary>
-        <ActForm
-          label={t("save")}
-          act={({ title, image_url }) => desk.editProduct(product.product, { title, image_url })}
-        >
-          <Field label={t("product.title")} name="title" value={product.title} required />
-          <Field label={t("product.image_url")} name="image_url" value={product.image_url} />
-        </ActForm>
-        {product.skus.map((sku) => (
-          <EditSku key={sku.sku} desk={desk} sku={sku} />
-        ))}
-        <ActForm
-          label={t("sku.add")}
-          clears
-          act={(values) => desk.addSku(product.product, newSku(values))}
-        >
-          <h4>{t("sku.add")}</h4>
-          <SkuFields />
-        </ActForm>
+        <EditProduct desk={desk} product={product} />
       </details>
     </li>
   );
 }
 
-function ItemTools({ desk, product, place, listed }: ItemProps) {
-  const [error, setError] = useState<ApiError | null>(null);
-  const ids = listed.map((other) => other.product);
-  const id = product.product;
-  const pinned = desk.pinned.value === id;
+function Handle({ drag, product }: { drag: DragOrder; product: Product }) {
+  return (
+    <button
+      type="button"
+      class="handle"
+      aria-label={t("drag.handle", { name: product.title })}
+      {...drag.handle(product.product)}
+    >
+      <i aria-hidden="true" />
+    </button>
+  );
+}
+
+function Skus({ skus }: { skus: readonly Sku[] }) {
+  return (
+    <ul class="skus">
+      {skus.map((sku) => (
+        <li key={sku.sku}>
+          <span>
+            {sku.title} <b>{money(sku.price, sku.currency)}</b>
+          </span>{" "}
+          <small>
+            {t("sku.inventory")} {count(sku.inventory)}
+            {sku.allotted > 0 && <> · {t("sku.allotted", { n: count(sku.allotted) })}</>}
+          </small>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function EditProduct({ desk, product }: { desk: Desk; product: Product }) {
+  const save = ({ title, image_url, cues }: Values) =>
+    desk.editProduct(product.product, { title, image_url, cues: cuesOf(cues ?? "") });
   return (
     <>
-      <div class="row">
-        <ActButton
-          label={t(pinned ? "product.unpin" : "product.pin")}
-          class={pinned ? "plain" : "plain accent"}
-          act={() => desk.pin(pinned ? 0 : id)}
-          onError={setError}
+      <ActForm label={t("save")} act={save}>
+        <Field label={t("product.title")} name="title" value={product.title} required />
+        <Field label={t("product.image_url")} name="image_url" value={product.image_url} />
+        <LinesField
+          label={t("prompter.cues")}
+          name="cues"
+          rows={4}
+          value={product.cues.join("\n")}
         />
-        {place >= 0 && (
-          <>
-            <ActButton
-              label={t("product.up")}
-              disabled={place === 0}
-              act={() => desk.setRunList(swapped(ids, place, place - 1))}
-              onError={setError}
-            />
-            <ActButton
-              label={t("product.down")}
-              disabled={place === ids.length - 1}
-              act={() => desk.setRunList(swapped(ids, place, place + 1))}
-              onError={setError}
-            />
-          </>
-        )}
-        <ActButton
-          label={t(place >= 0 ? "product.unlist" : "product.list")}
-          act={() =>
-            desk.setRunList(place >= 0 ? ids.filter((other) => other !== id) : [...ids, id])
-          }
-          onError={setError}
-        />
-      </div>
-      <Failure error={error} />
+      </ActForm>
+      {product.skus.map((sku) => (
+        <EditSku key={sku.sku} desk={desk} sku={sku} />
+      ))}
+      <ActForm
+        label={t("sku.add")}
+        clears
+        act={(values) => desk.addSku(product.product, newSku(values))}
+      >
+        <h4>{t("sku.add")}</h4>
+        <SkuFields />
+      </ActForm>
+      <Listing desk={desk} product={product} />
     </>
   );
 }
 
-function swapped(ids: readonly number[], from: number, to: number): number[] {
-  const moved = ids[from];
-  const rest = ids.filter((_, place) => place !== from);
-  return moved === undefined ? rest : [...rest.slice(0, to), moved, ...rest.slice(to)];
+/** Into the run-list (at its end) or out of it. */
+function Listing({ desk, product }: { desk: Desk; product: Product }) {
+  const id = product.product;
+  const listed = desk.products.value.filter((other) => other.listed).map((other) => other.product);
+  const next = product.listed ? listed.filter((other) => other !== id) : [...listed, id];
+  return (
+    <p class="row">
+      <ActButton
+        label={t(product.listed ? "product.unlist" : "product.list")}
+        act={() => desk.setRunList(next)}
+      />
+    </p>
+  );
 }
 
 function EditSku({ desk, sku }: { desk: Desk; sku: Sku }) {

@@ -1,16 +1,16 @@
 /** Trying a sale out on synthetic people, in a shadow show that nobody sees. */
 
 import { useEffect, useState } from "preact/hooks";
-import { v7 as uuidv7 } from "uuid";
 import { type Key, lang, t } from "../i18n";
+import { uuidv7 } from "../live/uuid";
 import type { ApiError } from "../ui/api";
 import { count, timeOfDay } from "../ui/format";
 import { attempt, Failure } from "../ui/parts";
 import type { Desk } from "./desk";
 import { ActButton, ActForm, type Values } from "./form";
+import { Leaf } from "./leaf";
 import { CURVE, figuresOf, type Summary, stockCurve } from "./rehearsed";
 import type { Rehearsal } from "./types";
-import { Unfold } from "./unfold";
 
 const SIZES = [200, 500, 2_000] as const;
 const SIZE_BESIDE_LIVE = 500; // REHEARSAL_LIVE_MAX of the server
@@ -29,13 +29,13 @@ export function RehearsalCard({ desk }: { desk: Desk }) {
     return () => clearInterval(timer);
   }, [runs]);
   return (
-    <Unfold title={t("rehearsal.title")} load={load}>
+    <Leaf title={t("rehearsal.title")} load={load}>
       <p class="help">{t("rehearsal.about")}</p>
       <Failure error={error} />
       {!runs && <Order desk={desk} onBegun={load} />}
       {newest && <Newest key={newest.rehearsal} desk={desk} row={newest} onMoved={load} />}
       {rows.length > 1 && <Earlier desk={desk} rows={rows.slice(1)} />}
-    </Unfold>
+    </Leaf>
   );
 }
 

@@ -1,95 +1,70 @@
-/** The room as the host sees it: chat with moderation per line, chat rules, muted and banned. */
+/** The room as the host sees it: the lane, slow mode, refused words, the muted and the banned. */
 
 import { useState } from "preact/hooks";
 import { t } from "../i18n";
-import type { ChatEntry } from "../live";
 import type { ApiError } from "../ui/api";
-import { count, timeOfDay } from "../ui/format";
+import { timeOfDay } from "../ui/format";
 import { Failure } from "../ui/parts";
+import { ChatLane } from "./chat-lane";
 import type { Desk } from "./desk";
-import { ActButton, ActForm, Field, UnitsField } from "./form";
+import { ActButton, ActForm, Field, LinesField, UnitsField } from "./form";
+import type { ChatPolicy } from "./types";
 
-const MUTE_MINUTES = 10;
+const SLOW_CHOICES_S = [0, 3, 5, 10, 30] as const;
 
 export function Room({ desk }: { desk: Desk }) {
-  const [error, setError] = useState<ApiError | null>(null);
-  const { chat, folded } = desk.live.state.value;
+  const policy = desk.policy.value;
   return (
-    <section class="card room">
-      <h2>{t("mod.title")}</h2>
-      <div
-        class="room-list"
-        role="log"
-        aria-label={t("chat.title")}
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: a list that scrolls must take the keyboard
-        tabIndex={0}
-      >
-        <ol>
-          {chat.length === 0 && <li class="empty">{t("chat.empty")}</li>}
-          {chat.map((entry) => (
-            <Line key={entry.key} desk={desk} entry={entry} onError={setError} />
-          ))}
-        </ol>
-      </div>
-      {folded > 0 && <p class="help">{t("chat.folded", { n: count(folded) })}</p>}
-      <Failure error={error} />
-      <Rules desk={desk} />
+    <section class="card room" id="room" tabIndex={-1}>
+      <ChatLane desk={desk} />
+      {policy && <SlowMode desk={desk} policy={policy} />}
+      {policy && <Rules desk={desk} policy={policy} />}
       <ByUser desk={desk} />
     </section>
   );
 }
 
-interface LineProps {
+interface PolicyProps {
   desk: Desk;
-  entry: ChatEntry;
-  onError: (error: ApiError | null) => void;
+  policy: ChatPolicy;
 }
 
-function Line({ desk, entry, onError }: LineProps) {
-  const { user, name, role, text } = entry.line;
+function SlowMode({ desk, policy }: PolicyProps) {
+  const [error, setError] = useState<ApiError | null>(null);
   return (
-    <li class="room-line">
-      <p>
-        <b title={user}>{name || user}</b> <span>{text}</span>
-      </p>
-      {role === "viewer" && (
-        <span class="room-tools">
+    <>
+      <fieldset class="choice">
+        <legend>{t("mod.slow")}</legend>
+        {SLOW_CHOICES_S.map((seconds) => (
           <ActButton
-            class="tiny"
-            label={t("mod.mute")}
-            title={t("mod.mute_for", { n: MUTE_MINUTES })}
-            act={() => desk.moderate("mute", { user, seconds: MUTE_MINUTES * 60 })}
-            onError={onError}
+            key={seconds}
+            class={seconds === policy.slow_mode_s ? "chosen" : ""}
+            label={seconds === 0 ? t("mod.slow_off") : t("mod.slow_s", { n: seconds })}
+            pressed={seconds === policy.slow_mode_s}
+            act={() => desk.setPolicy(seconds, policy.words)}
+            onError={setError}
           />
-          <ActButton
-            class="tiny"
-            label={t("mod.kick")}
-            act={() => desk.kick(user)}
-            onError={onError}
-          />
-          <ActButton
-            class="tiny danger"
-            label={t("mod.ban")}
-            confirms
-            act={() => desk.moderate("ban", { user })}
-            onError={onError}
-          />
-        </span>
-      )}
-    </li>
+        ))}
+      </fieldset>
+      {policy.pending && <p class="help pending">{t("mod.pending")}</p>}
+      <Failure error={error} />
+    </>
   );
 }
 
-function Rules({ desk }: { desk: Desk }) {
-  const policy = desk.policy.value;
-  if (!policy) return null;
-  const words = (text = "") => text.split(/\s*\n\s*/).filter((word) => word !== "");
+function Rules({ desk, policy }: PolicyProps) {
+  const add = (text: string) => {
+    const given = text.split(/\s*\n\s*/).filter((word) => word !== "");
+    return desk.setPolicy(policy.slow_mode_s, [...new Set([...policy.words, ...given])]);
+  };
+  const without = (gone: string) => policy.words.filter((word) => word !== gone);
   return (
     <details>
       <summary>{t("mod.policy")}</summary>
       <ActForm
+        class="inline"
         label={t("save")}
-        act={(values) => desk.setPolicy(Number(values.slow_mode_s), words(values.words?.trim()))}
+        act={(values) => desk.setPolicy(Number(values.slow_mode_s), policy.words)}
       >
         <UnitsField
           label={t("mod.slow_mode_s")}
@@ -98,11 +73,23 @@ function Rules({ desk }: { desk: Desk }) {
           max={300}
           value={policy.slow_mode_s}
         />
-        <label class="field">
-          <span>{t("mod.words")}</span>
-          <textarea name="words" rows={4} defaultValue={policy.words.join("\n")} />
-        </label>
       </ActForm>
+      <ActForm label={t("mod.word_add")} clears act={({ words = "" }) => add(words.trim())}>
+        <LinesField label={t("mod.words")} name="words" rows={3} required />
+      </ActForm>
+      <ul class="chips">
+        {policy.words.map((word) => (
+          <li key={word}>
+            {word}
+            <ActButton
+              class="chip-off"
+              label="×"
+              title={t("mod.word_remove", { word })}
+              act={() => desk.setPolicy(policy.slow_mode_s, without(word))}
+            />
+          </li>
+        ))}
+      </ul>
     </details>
   );
 }
@@ -126,7 +113,14 @@ function ByUser({ desk }: { desk: Desk }) {
         <UnitsField label={t("mod.seconds")} name="seconds" max={604_800} value={600} />
       </ActForm>
       <OneUser label={t("mod.kick")} act={(user) => desk.kick(user)} />
-      <OneUser label={t("mod.ban")} act={(user) => desk.moderate("ban", { user })} />
+      <OneUser
+        label={t("mod.ban")}
+        act={(user) =>
+          desk.undo.run({ act: "ban" }, t("undo.ban", { name: user }), () =>
+            desk.moderate("ban", { user }),
+          )
+        }
+      />
       <ul class="users">
         {muted.map(([user, until]) => (
           <li key={user}>
@@ -155,7 +149,7 @@ function ByUser({ desk }: { desk: Desk }) {
   );
 }
 
-function OneUser({ label, act }: { label: string; act: (user: string) => Promise<void> }) {
+function OneUser({ label, act }: { label: string; act: (user: string) => Promise<unknown> }) {
   return (
     <ActForm class="inline" label={label} clears act={({ user = "" }) => act(user.trim())}>
       <Field label={t("mod.user")} name="user" required maxLength={64} />

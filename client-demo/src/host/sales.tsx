@@ -1,36 +1,45 @@
-/** Flash sales: making one, and watching and steering those there are. */
+/** Flash sales: what is on sale now, making one, and those that wait or are over. */
 
 import { useState } from "preact/hooks";
-import { type Key, t } from "../i18n";
-import type { StockState } from "../live";
-import { count, dateTime, money, parseMoney, plainMoney, span } from "../ui/format";
-import { StockBar, StockNumbers } from "../ui/parts";
+import { t } from "../i18n";
+import { count, money, parseMoney, span } from "../ui/format";
 import type { Desk } from "./desk";
-import { ActButton, ActForm, Field, MoneyField, momentOf, UnitsField, type Values } from "./form";
+import { ActForm, Field, MoneyField, momentOf, UnitsField, type Values } from "./form";
+import { percent } from "./large";
+import { OneSale } from "./one-sale";
+import { RunningSale } from "./running-sale";
 import type { Sale, Sku } from "./types";
 
 export function Sales({ desk }: { desk: Desk }) {
-  const sales = [...desk.sales.value].sort((a, b) => rank(a) - rank(b) || b.sale - a.sale);
+  const newest = [...desk.sales.value].sort((a, b) => b.sale - a.sale);
+  const running = newest.filter((sale) => sale.status === "open" || sale.status === "scheduled");
+  const drafts = newest.filter((sale) => sale.status === "draft");
+  const over = newest.filter((sale) => sale.status === "closing" || sale.status === "closed");
   return (
-    <>
-      <section class="card">
-        <h2>{t("sale.create")}</h2>
+    <div class="sales" id="sales" tabIndex={-1}>
+      {running.map((sale) => (
+        <RunningSale key={sale.sale} desk={desk} sale={sale} />
+      ))}
+      <Group title={t("sale.waiting")} desk={desk} sales={drafts} />
+      <details key="create" class="card" open={running.length + drafts.length === 0}>
+        <summary>{t("sale.create")}</summary>
         <CreateSale desk={desk} />
-      </section>
-      <section class="card">
-        <h2>{t("sale.list")}</h2>
-        {sales.length === 0 && <p class="empty">{t("sale.none")}</p>}
-        {sales.map((sale) => (
-          <OneSale key={sale.sale} desk={desk} sale={sale} />
-        ))}
-      </section>
-    </>
+      </details>
+      <Group title={t("sale.over")} desk={desk} sales={over} />
+    </div>
   );
 }
 
-/** Running sales first, finished ones last. */
-function rank(sale: Sale): number {
-  return ["open", "scheduled", "draft", "closing", "closed"].indexOf(sale.status);
+function Group({ title, desk, sales }: { title: string; desk: Desk; sales: readonly Sale[] }) {
+  if (sales.length === 0) return null;
+  return (
+    <section class="card">
+      <h2>{title}</h2>
+      {sales.map((sale) => (
+        <OneSale key={sale.sale} desk={desk} sale={sale} />
+      ))}
+    </section>
+  );
 }
 
 function CreateSale({ desk }: { desk: Desk }) {
@@ -39,18 +48,19 @@ function CreateSale({ desk }: { desk: Desk }) {
     product.skus.map((sku) => ({ sku, label: `${product.title} · ${sku.title}` })),
   );
   const skus = new Map(choices.map(({ sku }) => [String(sku.sku), sku]));
-  if (choices.length === 0) return <p class="empty">{t("sku.none")}</p>;
+  if (choices.length === 0) return <p class="empty">{t("next.hint.product")}</p>;
   return (
     <ActForm
       label={t("sale.create")}
       act={(values) => desk.createSale(newSale(values, skus.get(values.sku ?? "")))}
+      preview={(values) => <Preview values={values} sku={skus.get(values.sku ?? "")} />}
     >
       <label class="field">
         <span>{t("sale.sku")}</span>
         <select name="sku" required>
           {choices.map(({ sku, label }) => (
             <option key={sku.sku} value={sku.sku}>
-              {label} ({money(sku.price, sku.currency)}, {sku.inventory - sku.allotted})
+              {label} ({money(sku.price, sku.currency)}, {count(sku.inventory - sku.allotted)})
             </option>
           ))}
         </select>
@@ -96,6 +106,23 @@ function CreateSale({ desk }: { desk: Desk }) {
   );
 }
 
+/** The sale in one line, before it is made. */
+function Preview({ values, sku }: { values: Values; sku: Sku | undefined }) {
+  const price = parseMoney(values.price ?? "", sku?.currency ?? "CNY");
+  if (!sku || Number.isNaN(price)) return null;
+  return (
+    <p class={price >= sku.price ? "preview preview-odd" : "preview"}>
+      <b>{money(price, sku.currency)}</b> <s>{money(sku.price, sku.currency)}</s>{" "}
+      {t("sale.preview", {
+        off: percent(sku.price, price),
+        n: count(Number(values.units)),
+        countdown: values.countdown_s ?? "",
+        length: span(1_000 * Number(values.duration_s)),
+      })}
+    </p>
+  );
+}
+
 function newSale(values: Values, sku: Sku | undefined): object {
   const number = (name: string) => Number(values[name]);
   return {
@@ -109,131 +136,4 @@ function newSale(values: Values, sku: Sku | undefined): object {
     start: values.start,
     starts_at: momentOf(values.starts_at),
   };
-}
-
-function OneSale({ desk, sale }: { desk: Desk; sale: Sale }) {
-  const live = desk.live.state.value.values;
-  const stock = live.stocks[sale.sale] ?? bookStock(sale);
-  const price = live.sales[sale.sale]?.price ?? sale.price;
-  const ended = sale.status === "closing" || sale.status === "closed";
-  return (
-    <article class="host-sale" data-sale={sale.sale}>
-      <header class="row">
-        <h3>
-          {sale.product_title} <small>{sale.sku_title}</small>
-        </h3>
-        <Status desk={desk} sale={sale} stock={stock} />
-      </header>
-      <p class="terms">
-        <b class="terms-price">{money(price, sale.currency)}</b>
-        <s>{money(sale.list_price, sale.currency)}</s>
-        <span>{t("sale.limit", { n: sale.limit_per_buyer })}</span>
-      </p>
-      <StockBar stock={stock} />
-      <StockNumbers stock={stock} />
-      <Takings desk={desk} sale={sale} />
-      {!ended && <Steer desk={desk} sale={sale} />}
-    </article>
-  );
-}
-
-/** What PostgreSQL's books say of the sale. */
-function Takings({ desk, sale }: { desk: Desk; sale: Sale }) {
-  const books = desk.stats.value.find((row) => row.sale === sale.sale);
-  if (!books || books.orders === 0) return null;
-  const amount = money(books.amount, books.currency);
-  return <p class="takings">{t("sale.takings", { n: count(books.orders), amount })}</p>;
-}
-
-/** Until viewers see the sale its units are those of the books. */
-function bookStock(sale: Sale): StockState {
-  const total = sale.initial + sale.restocked - sale.lowered;
-  const { reserved: held, sold } = sale;
-  return { epoch: 0, version: 0, sale: sale.sale, left: total - held - sold, held, sold, total };
-}
-
-function Status({ desk, sale, stock }: { desk: Desk; sale: Sale; stock: StockState }) {
-  const now = desk.live.now.value;
-  const terms = desk.live.state.value.values.sales[sale.sale] ?? sale;
-  const kind = statusOf(sale, stock, terms, now);
-  const until = kind === "countdown" ? terms.opens_at : kind === "open" ? terms.closes_at : 0;
-  return (
-    <span class={`status sale-${kind}`} data-sale-status={kind}>
-      {t(`sale.status.${kind}` satisfies Key)}
-      {until > 0 && <time>{span(until - now)}</time>}
-      {kind === "scheduled" && <time>{dateTime(terms.opens_at)}</time>}
-    </span>
-  );
-}
-
-type Window = { opens_at: number; closes_at: number };
-
-function statusOf(sale: Sale, stock: StockState, { opens_at, closes_at }: Window, now: number) {
-  if (sale.status !== "open" && sale.status !== "scheduled") return sale.status;
-  if (closes_at > 0 && now >= closes_at) return "closing";
-  if (now < opens_at) return opens_at - now > 3_600_000 ? "scheduled" : "countdown";
-  return stock.left <= 0 ? "sold_out" : "open";
-}
-
-function Steer({ desk, sale }: { desk: Desk; sale: Sale }) {
-  return (
-    <>
-      <div class="row">
-        {sale.status === "draft" && (
-          <ActButton
-            class="primary"
-            label={t("sale.start_now")}
-            act={() => desk.startSale(sale.sale, 0)}
-          />
-        )}
-        <ActButton
-          class="danger"
-          label={t("sale.stop")}
-          confirms
-          act={() => desk.stopSale(sale.sale)}
-        />
-      </div>
-      <details>
-        <summary>{t("sale.adjust")}</summary>
-        {sale.status === "draft" && <StartAt desk={desk} sale={sale} />}
-        <Units desk={desk} sale={sale} verb="restock" />
-        <Units desk={desk} sale={sale} verb="lower" />
-        <ActForm
-          class="inline"
-          label={t("sale.change_price")}
-          act={({ price = "" }) => desk.changePrice(sale.sale, parseMoney(price, sale.currency))}
-        >
-          <MoneyField
-            label={t("sale.new_price")}
-            name="price"
-            value={plainMoney(sale.price, sale.currency)}
-          />
-        </ActForm>
-      </details>
-    </>
-  );
-}
-
-function StartAt({ desk, sale }: { desk: Desk; sale: Sale }) {
-  return (
-    <ActForm
-      class="inline"
-      label={t("sale.start_at")}
-      act={({ starts_at }) => desk.startSale(sale.sale, momentOf(starts_at))}
-    >
-      <Field label={t("sale.starts_at")} name="starts_at" type="datetime-local" step="1" required />
-    </ActForm>
-  );
-}
-
-function Units({ desk, sale, verb }: { desk: Desk; sale: Sale; verb: "restock" | "lower" }) {
-  return (
-    <ActForm
-      class="inline"
-      label={t(`sale.${verb}`)}
-      act={({ units }) => desk.changeUnits(sale.sale, verb, Number(units))}
-    >
-      <UnitsField label={t("sale.units_short")} name="units" value={10} />
-    </ActForm>
-  );
 }

@@ -4,10 +4,12 @@ import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
 import type { ApiError } from "../ui/api";
 import { dateTime } from "../ui/format";
-import { attempt, Failure, LangSwitch } from "../ui/parts";
+import { attempt, Failure, LangSwitch, Picture } from "../ui/parts";
 import { createShow, listShows, type ShowFields, setToken } from "./desk";
 import { ActForm, Field, localMoment, momentOf, type Values } from "./form";
 import type { Show } from "./types";
+
+const DEMO_COVER = "/demo/cover.svg";
 
 export function ShowList() {
   const [shows, setShows] = useState<readonly Show[] | null>(null);
@@ -44,7 +46,7 @@ export function ShowList() {
         <section class="card">
           <h2>{t("show.create")}</h2>
           <ActForm label={t("show.create")} act={create}>
-            <ShowFieldset />
+            <NewShowFieldset like={new URLSearchParams(location.search)} />
           </ActForm>
         </section>
       </main>
@@ -56,42 +58,67 @@ function ShowRow({ show }: { show: Show }) {
   return (
     <li>
       <a href={`/host/${show.show}`}>
-        <span class="show-title">{show.title}</span>
+        <Picture url={show.cover_url} title={show.title} />
+        <span class="show-text">
+          <span class="show-title">{show.title}</span>
+          <small>{dateTime(show.starts_at || show.created_at)}</small>
+        </span>
         <b class={`phase phase-${show.status}`}>{t(`phase.${show.status}`)}</b>
-        <small>{dateTime(show.starts_at || show.created_at)}</small>
       </a>
     </li>
   );
 }
 
-/** The fields of a show, filled from `show` when it is edited. */
-export function ShowFieldset({ show }: { show?: Show }) {
+/** A title is enough; `like`: the title, cover_url and playback_url of a show to do again. */
+function NewShowFieldset({ like }: { like: URLSearchParams }) {
   return (
     <>
-      <Field
-        label={t("show.title")}
-        name="title"
-        value={show?.title ?? ""}
-        required
-        maxLength={80}
-      />
-      <Field
-        label={t("show.cover_url")}
-        name="cover_url"
-        value={show?.cover_url ?? "/demo/cover.svg"}
-        maxLength={1024}
-      />
-      <Field
-        label={t("show.playback_url")}
-        name="playback_url"
-        value={show?.playback_url ?? ""}
-        maxLength={1024}
-      />
+      <TitleField value={like.get("title") ?? ""} />
+      <details>
+        <summary>{t("show.more")}</summary>
+        <div class="act">
+          <MediaFields
+            cover={like.get("cover_url") ?? DEMO_COVER}
+            playback={like.get("playback_url") ?? ""}
+            startsAt={0}
+          />
+        </div>
+      </details>
+    </>
+  );
+}
+
+/** The fields of `show`, to be changed. */
+export function ShowFieldset({ show }: { show: Show }) {
+  const { title, cover_url, playback_url, starts_at } = show;
+  return (
+    <>
+      <TitleField value={title} />
+      <MediaFields cover={cover_url} playback={playback_url} startsAt={starts_at} />
+    </>
+  );
+}
+
+function TitleField({ value }: { value: string }) {
+  return <Field label={t("show.title")} name="title" value={value} required maxLength={80} />;
+}
+
+interface MediaFieldsProps {
+  cover: string;
+  playback: string;
+  startsAt: number;
+}
+
+function MediaFields({ cover, playback, startsAt }: MediaFieldsProps) {
+  return (
+    <>
+      <Field label={t("show.cover_url")} name="cover_url" value={cover} maxLength={1024} />
+      <Field label={t("show.playback_url")} name="playback_url" value={playback} maxLength={1024} />
       <Field
         label={t("show.starts_at")}
         name="starts_at"
         type="datetime-local"
-        value={localMoment(show?.starts_at ?? 0)}
+        value={localMoment(startsAt)}
       />
     </>
   );

@@ -33,6 +33,8 @@ export interface Product {
   image_url: string;
   position: number;
   listed: boolean;
+  /** What the host means to say about it, in order. */
+  cues: string[];
   skus: Sku[];
 }
 

@@ -5,8 +5,8 @@ import { t } from "../i18n";
 import { dateTime } from "../ui/format";
 import type { Desk } from "./desk";
 import { ActButton, ActForm, Field } from "./form";
+import { Leaf } from "./leaf";
 import type { Delivery, Webhook } from "./types";
-import { Unfold } from "./unfold";
 
 export function Webhooks({ desk }: { desk: Desk }) {
   const [hooks, setHooks] = useState<readonly Webhook[]>([]);
@@ -17,7 +17,7 @@ export function Webhooks({ desk }: { desk: Desk }) {
     await load();
   };
   return (
-    <Unfold title={t("hook.title")} load={load}>
+    <Leaf title={t("hook.title")} load={load}>
       {hooks.length === 0 && <p class="empty">{t("hook.none")}</p>}
       {hooks.map((hook) => (
         <OneWebhook key={hook.webhook} desk={desk} hook={hook} onGone={load} />
@@ -30,7 +30,7 @@ export function Webhooks({ desk }: { desk: Desk }) {
           {t("hook.secret")} <code data-secret>{secret}</code>
         </p>
       )}
-    </Unfold>
+    </Leaf>
   );
 }
 

@@ -6,10 +6,10 @@
  * the id is never used again. Everything but ClaimBook is pure.
  */
 
-import { v7 as uuidv7 } from "uuid";
 import { UNDECIDED_REFUSALS } from "./errors";
 import { ATTEMPT_MAX } from "./limits";
 import type { Claim, ClaimState, ClaimStatus, Proof, RefusedReply } from "./messages";
+import { uuidv7 } from "./uuid";
 
 /**
  * Where this page stands with a claim:
@@ -42,8 +42,9 @@ export interface ClaimWish {
 }
 
 export function newClaim(wish: ClaimWish, madeAt: number): ClaimRecord {
+  const { sale, quantity, price, price_version } = wish; // a wish may be a whole SaleState
   const fresh = { claim_id: uuidv7(), attempt: 0, made_at: madeAt, answer: null, refusal: null };
-  return { ...wish, ...fresh, phase: "sending" };
+  return { sale, quantity, price, price_version, ...fresh, phase: "sending" };
 }
 
 /** A claim this buyer made elsewhere (another tab or device), as the server told it. */

@@ -24,16 +24,29 @@ import type {
   Welcome,
 } from "./messages";
 
-/** The connection, as honest as it can be told to people. */
+/**
+ * The connection, as honest as it can be told to people. What the page shows is as old as
+ * `heardAt`, the server time in ms of the last frame (0: there was none); `retryAt` is local
+ * (Date.now()).
+ */
 export type Link =
   | { state: "connecting" }
   | { state: "live" }
-  | { state: "catching_up" }
-  | { state: "offline"; retryAt: number }
+  | { state: "catching_up"; heardAt: number }
+  | { state: "offline"; retryAt: number; heardAt: number }
   | { state: "over"; code: number; name: string };
 
-/** What became of a line this viewer wrote. */
-export type OwnLine = "sending" | "shown" | "unsent" | { refusal: RefusedReply };
+/**
+ * What became of a line this viewer wrote: `sent`, the server took it; `shown`, the room got it;
+ * `folded`, the room got so many that it was left out (it may still come with a later tick).
+ */
+export type OwnLine =
+  | "sending"
+  | "sent"
+  | "shown"
+  | "folded"
+  | "unsent"
+  | { refusal: RefusedReply };
 
 export interface ChatEntry {
   /** The line's id, or `own:<ref>` while it has none. */
@@ -222,10 +235,7 @@ function welcomed(state: LiveState, message: Welcome): LiveState {
 function ticked(state: LiveState, message: Tick): LiveState {
   let next = state;
   if (message.state) next = { ...next, values: mergeValues(next.values, message.state) };
-  if (message.chat || message.folded) {
-    const chat = message.chat ? withLines(next.chat, message.chat) : next.chat;
-    next = { ...next, chat, folded: next.folded + (message.folded ?? 0) };
-  }
+  if (message.chat || message.folded) next = talked(next, message.chat ?? [], message.folded ?? 0);
   if (message.events?.length) next = withEvents(next, message.events, message.epoch ?? 0);
   return next;
 }
@@ -246,8 +256,14 @@ function withEvents(state: LiveState, events: readonly LiveEvent[], epoch: numbe
 
 function applied(state: LiveState, event: LiveEvent): LiveState {
   const host = keepHost([...state.host, event]);
-  if (event.k !== "user_removed") return { ...state, host };
-  return { ...state, host, chat: state.chat.filter((entry) => entry.line.user !== event.user) };
+  switch (event.k) {
+    case "user_removed":
+      return { ...state, host, chat: state.chat.filter(({ line }) => line.user !== event.user) };
+    case "line_removed":
+      return { ...state, host, chat: state.chat.filter(({ key }) => key !== event.line) };
+    default:
+      return { ...state, host }; // Also an event of a later protocol: its number counts.
+  }
 }
 
 function keepHost(entries: HostEntry[]): HostEntry[] {
@@ -256,23 +272,45 @@ function keepHost(entries: HostEntry[]): HostEntry[] {
 
 // --- chat --------------------------------------------------------------------------------------
 
+/** A tick's lines, and how many it left out: an accepted own line that is not there was folded. */
+function talked(state: LiveState, lines: readonly ChatLine[], folded: number): LiveState {
+  const settled = folded > 0 ? state.chat.map(foldedIfSent) : state.chat;
+  return { ...state, chat: withLines(settled, lines), folded: state.folded + folded };
+}
+
 function withLines(entries: readonly ChatEntry[], lines: readonly ChatLine[]): ChatEntry[] {
+  return [...shownAmong(entries, lines), ...freshLines(entries, lines)].slice(-CHAT_KEPT);
+}
+
+/** `lines` that are not among `entries` yet. */
+function freshLines(entries: readonly ChatEntry[], lines: readonly ChatLine[]): ChatEntry[] {
   const known = new Set(entries.map((entry) => entry.key));
-  const fresh = lines.filter((line) => !known.has(line.id));
-  return [...entries, ...fresh.map(entryOf)].slice(-CHAT_KEPT);
+  return lines.filter((line) => !known.has(line.id)).map(entryOf);
 }
 
 function entryOf(line: ChatLine): ChatEntry {
   return { key: line.id, line, own: null };
 }
 
+/** `entries`, own ones that the room got in `lines` marked so. */
+function shownAmong(entries: readonly ChatEntry[], lines: readonly ChatLine[]): ChatEntry[] {
+  const told = new Set(lines.map((line) => line.id));
+  return entries.map((entry) =>
+    entry.own && told.has(entry.key) ? { ...entry, own: "shown" } : entry,
+  );
+}
+
+function foldedIfSent(entry: ChatEntry): ChatEntry {
+  return entry.own === "sent" ? { ...entry, own: "folded" } : entry;
+}
+
 /** After a pause the snapshot's lines are the newest; own lines without an id stay visible. */
 function snapshotChat(entries: readonly ChatEntry[], lines: readonly ChatLine[]): ChatEntry[] {
-  const known = new Set(entries.map((entry) => entry.key));
-  const fresh = lines.slice(-RECENT_CHAT_MAX).filter((line) => !known.has(line.id));
-  const own = entries.filter((entry) => entry.key.startsWith("own:"));
-  const shown = entries.filter((entry) => !entry.key.startsWith("own:"));
-  return [...shown, ...fresh.map(entryOf), ...own].slice(-CHAT_KEPT);
+  const fresh = freshLines(entries, lines.slice(-RECENT_CHAT_MAX));
+  const settled = shownAmong(entries, lines);
+  const own = settled.filter((entry) => entry.key.startsWith("own:"));
+  const others = settled.filter((entry) => !entry.key.startsWith("own:"));
+  return [...others, ...fresh, ...own].slice(-CHAT_KEPT);
 }
 
 function withOwn(state: LiveState, ref: number, text: string): ChatEntry[] {
@@ -295,9 +333,10 @@ function accepted(state: LiveState, reply: Accepted): LiveState {
   const key = `own:${reply.ref}`;
   // The sampled copy may have come with a tick before the reply: one entry per line.
   const others = state.chat.filter((entry) => entry.key !== id);
+  const own = others.length < state.chat.length ? "shown" : "sent";
   const chat = others.map((entry): ChatEntry => {
     if (entry.key !== key) return entry;
-    return { key: id, line: { ...entry.line, id, text }, own: "shown" };
+    return { key: id, line: { ...entry.line, id, text }, own };
   });
   return { ...state, chat };
 }

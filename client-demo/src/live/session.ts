@@ -38,8 +38,9 @@ import type {
   RefusedReply,
   ServerMessage,
 } from "./messages";
-import { EMPTY, type Input, type LiveState, reduce } from "./reducer";
+import { EMPTY, type Input, type Link, type LiveState, reduce } from "./reducer";
 import { LiveSocket, type SocketOptions } from "./socket";
+import { isHidden, watchSurroundings } from "./surroundings";
 
 export interface SessionOptions {
   /** ws:// or wss:// address of the show, without query. */
@@ -55,9 +56,15 @@ export interface SessionOptions {
 const LIKE_FLUSH_MS = 250;
 /** `time` goes out this often; it keeps the clock right and proves that the server answers. */
 const HEARTBEAT_MS = 10_000;
+const HEARTBEAT_HIDDEN_MS = 30_000;
 const FIRST_SYNCS_MS = [0, 150, 300, 600, 1_200];
-/** No frame for this long after a heartbeat: say so; twice as long: make a new connection. */
-const SILENCE_MS = 4_000;
+/** No frame for this long: ask with a `time` of its own. */
+const QUIET_MS = 4_000;
+/** No frame for this long after a `time`: say so. */
+const SILENT_MS = 3_000;
+/** And for this long: make a new connection. */
+const DEAD_MS = 6_000;
+const LISTEN_MS = 500;
 /** A hold without news is asked for this often. */
 const HOLD_ASK_MS = 3_000;
 const CLAIM_RETRY_MS = 300;
@@ -84,7 +91,12 @@ export class LiveSession {
   #likeTimer: Timer | undefined;
   #timers: Timer[] = [];
   #intervals: Timer[] = [];
-  #silence: Timer | undefined;
+  #unwatch = () => {};
+  /** Server ms of the last frame; 0: none yet. */
+  #heardAt = 0;
+  /** Local ms of the last frame, and of the oldest `time` that no frame came after. */
+  #heardLocal = 0;
+  #askedLocal: number | null = null;
 
   constructor(options: SessionOptions) {
     this.clock = options.clock ?? new ServerClock();
@@ -97,7 +109,7 @@ export class LiveSession {
       handlers: {
         onMessage: (message) => this.#receive(message),
         onConnecting: (again) => this.#connecting(again),
-        onOffline: (delay) => this.#lost({ state: "offline", retryAt: Date.now() + delay }),
+        onOffline: (delay) => this.#lost(this.#offline(delay)),
         onOver: (code, name) => this.#lost({ state: "over", code, name }),
       },
       ...(options.open && { open: options.open }),
@@ -120,26 +132,33 @@ export class LiveSession {
     return () => this.#lineListeners.delete(listener);
   }
 
+  /** Connect, and follow the page: its network, and whether it is shown. */
   start(): void {
-    this.#intervals = [
-      setInterval(() => this.#heartbeat(), HEARTBEAT_MS),
-      setInterval(() => this.#askForHolds(), HOLD_ASK_MS),
-    ];
+    this.#unwatch = watchSurroundings({
+      onNetworkLost: () => this.#networkLost(),
+      onNetworkBack: () => this.wake(),
+      onHidden: () => this.#repeat(),
+      onShown: () => this.wake(),
+    });
+    this.#repeat();
     this.#socket.start();
   }
 
   stop(): void {
+    this.#unwatch();
     this.#socket.stop();
     for (const timer of [...this.#timers, ...this.#retries.values()]) clearTimeout(timer);
     for (const timer of this.#intervals) clearInterval(timer);
-    clearTimeout(this.#silence);
     clearTimeout(this.#likeTimer);
   }
 
-  /** The page is shown again or the network is back. */
+  /** The page is shown again or the network is back: do not wait for any timer. */
   wake(): void {
+    this.#repeat();
     this.#socket.wake();
+    this.#askedLocal = null; // Timers may have stood still: the server gets its time anew.
     this.#heartbeat();
+    this.#askForHolds();
   }
 
   // --- what people do --------------------------------------------------------------------------
@@ -305,22 +324,47 @@ export class LiveSession {
     if (taps > 0) this.#send({ t: "like", taps });
   }
 
-  #heartbeat(): void {
-    const sent = this.#send({ t: "time", ref: this.#nextRef(), sent_at: this.clock.local() });
-    if (sent) this.#silence ??= setTimeout(() => this.#silent(), SILENCE_MS);
-  }
-
-  #heard(): void {
-    clearTimeout(this.#silence);
-    this.#silence = undefined;
-    if (this.#state.link.state === "catching_up" && this.#state.epoch && this.#socket.open) {
-      this.#apply({ t: "link", link: { state: "live" } });
+  /** The repeated duties; a hidden page only keeps its connection. */
+  #repeat(): void {
+    for (const timer of this.#intervals) clearInterval(timer);
+    if (isHidden()) {
+      this.#intervals = [setInterval(() => this.#heartbeat(), HEARTBEAT_HIDDEN_MS)];
+      return;
     }
+    this.#intervals = [
+      setInterval(() => this.#heartbeat(), HEARTBEAT_MS),
+      setInterval(() => this.#askForHolds(), HOLD_ASK_MS),
+      setInterval(() => this.#listen(), LISTEN_MS),
+    ];
   }
 
-  #silent(): void {
-    this.#apply({ t: "link", link: { state: "catching_up" } });
-    this.#silence = setTimeout(() => this.#socket.renew(), SILENCE_MS);
+  #heartbeat(): void {
+    const at = this.clock.local();
+    const sent = this.#send({ t: "time", ref: this.#nextRef(), sent_at: at });
+    if (sent) this.#askedLocal ??= at;
+  }
+
+  /** Every frame proves that the server is there. */
+  #heard(): void {
+    this.#heardLocal = this.clock.local();
+    this.#heardAt = this.clock.now();
+    this.#askedLocal = null;
+    const { link, epoch } = this.#state;
+    const doubted = link.state === "catching_up" || link.state === "offline";
+    if (doubted && epoch && this.#socket.open) this.#showLink({ state: "live" });
+  }
+
+  #listen(): void {
+    const now = this.clock.local();
+    const asked = this.#askedLocal;
+    if (asked === null) {
+      if (now - this.#heardLocal >= QUIET_MS) this.#heartbeat();
+    } else if (now - asked >= DEAD_MS) {
+      this.#askedLocal = null;
+      this.#socket.renew();
+    } else if (now - asked >= SILENT_MS && this.#state.link.state === "live") {
+      this.#showLink({ state: "catching_up", heardAt: this.#heardAt });
+    }
   }
 
   // --- connection ------------------------------------------------------------------------------
@@ -331,17 +375,35 @@ export class LiveSession {
   }
 
   #connecting(again: boolean): void {
-    this.#apply({ t: "link", link: { state: again ? "catching_up" : "connecting" } });
+    const back: Link = { state: "catching_up", heardAt: this.#heardAt };
+    this.#showLink(again ? back : { state: "connecting" });
   }
 
-  #lost(link: LiveState["link"]): void {
-    clearTimeout(this.#silence);
-    this.#silence = undefined;
+  #offline(delayMs: number): Link {
+    return { state: "offline", retryAt: Date.now() + delayMs, heardAt: this.#heardAt };
+  }
+
+  /**
+   * The browser says that there is no network. The socket is kept, for it may be wrong or short:
+   * any frame makes the page live again, and without one the connection is given up as silent.
+   */
+  #networkLost(): void {
+    if (this.#state.link.state !== "live" && this.#state.link.state !== "catching_up") return;
+    this.#showLink(this.#offline(DEAD_MS));
+    this.#heartbeat();
+  }
+
+  #showLink(link: Link): void {
+    this.#apply({ t: "link", link });
+  }
+
+  #lost(link: Link): void {
+    this.#askedLocal = null;
     this.#claimRefs.clear();
     for (const record of this.#book?.list() ?? []) this.#book?.put(cutOff(record));
     this.#apply({ t: "cut_off" });
     this.#showClaims();
-    this.#apply({ t: "link", link });
+    this.#showLink(link);
   }
 
   #send(command: Command): boolean {

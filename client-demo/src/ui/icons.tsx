@@ -24,3 +24,9 @@ export const Bubble = icon("M4 5h16v11H10l-4.5 3.5V16H4V5zM8 9h8M8 12h5");
 export const Person = icon(
   "M12 4a4 4 0 1 1 0 8 4 4 0 0 1 0-8zM4.5 20c.8-4 3.8-6 7.5-6s6.700 2 7.500 6",
 );
+export const Bolt = icon("M13 2 4.500 13.500h6L9.500 22 19 9.800h-6.300L13 2z", true);
+export const Chevron = icon("m9.500 5.500 6.500 6.500-6.500 6.500");
+export const Down = icon("m5.500 9.500 6.500 6.500 6.500-6.500");
+export const Sound = icon(
+  "M4 9.500v5h3.500L12 18.500v-13L7.500 9.500H4zM15.500 9a4.200 4.200 0 0 1 0 6M18 6.500a7.800 7.800 0 0 1 0 11",
+);

@@ -32,7 +32,7 @@ export function LinkBadge({ link }: { link: LiveState["link"] }) {
   return (
     <output class={`link link-${link.state}`} data-link={link.state}>
       <i aria-hidden="true" />
-      {t(`link.${link.state}`)}
+      <span>{t(`link.${link.state}`)}</span>
     </output>
   );
 }
@@ -44,7 +44,7 @@ export function StockBar({ stock }: { stock: StockState }) {
   return (
     <div class="stock" role="img" aria-label={t("sale.stock", { left, held, sold, total })}>
       <span class="stock-sold" style={{ width: share(sold) }} />
-      <span class="stock-held" style={{ width: share(held) }} />
+      <span key={held} class="stock-held" style={{ width: share(held) }} />
     </div>
   );
 }
@@ -64,7 +64,10 @@ function Figure({ name, label, value }: { name: string; label: string; value: nu
   return (
     <span class={`figure figure-${name}`}>
       <i aria-hidden="true" />
-      {label} <b data-stock={name}>{count(value)}</b>
+      {label}{" "}
+      <b key={value} class="roll" data-stock={name}>
+        {count(value)}
+      </b>
     </span>
   );
 }
@@ -84,23 +87,37 @@ export function Picture({ url, title }: { url: string; title: string }) {
 
 interface SheetProps {
   title: string;
+  /** A class of its own. */
+  name?: string;
   onClose: () => void;
   children: ComponentChildren;
 }
 
-/** A modal sheet: from below on phones, at the side on wide windows. Escape closes it. */
-export function Sheet({ title, onClose, children }: SheetProps) {
+/**
+ * A modal sheet: from below on phones, in the middle of wide windows. Escape closes it; the focus
+ * goes back to where it was.
+ */
+export function Sheet({ title, name = "", onClose, children }: SheetProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   // Before the paint, not after it: no frame shows the sheet's content outside of its layer, and
-  // no Escape is lost between the two.
-  useLayoutEffect(() => dialog.current?.showModal(), []);
+  // no Escape is lost between the two. Going away, it is closed first: that returns the focus.
+  useLayoutEffect(() => {
+    const shown = dialog.current;
+    shown?.showModal();
+    return () => {
+      if (shown) shown.onclose = null;
+      shown?.close();
+    };
+  }, []);
+  useLayoutEffect(() => {
+    if (dialog.current) dialog.current.onclose = onClose;
+  });
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes a modal dialog by itself
     <dialog
       ref={dialog}
-      class="sheet"
+      class={`sheet paper ${name}`}
       aria-label={title}
-      onClose={onClose}
       onClick={(event) => event.target === dialog.current && onClose()}
     >
       <div class="sheet-body">

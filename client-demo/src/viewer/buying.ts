@@ -1,12 +1,19 @@
 /** What the buy button of a sale says and does: a pure decision over what the server told. */
 
-import { type ClaimRecord, isHeld, isUndecided, type SaleState, type StockState } from "../live";
+import {
+  type ClaimRecord,
+  type ClaimState,
+  isHeld,
+  isUndecided,
+  type SaleState,
+  type StockState,
+} from "../live";
 
 export type BuyState =
   | { kind: "offline" | "show_scheduled" | "show_paused" | "show_ended" }
   | { kind: "scheduled" | "closed" | "sold_out" | "limit" | "sign_in" }
   | { kind: "waiting" | "checking" | "held" }
-  | { kind: "not_open"; inMs: number }
+  | { kind: "not_open" | "pay"; inMs: number }
   | { kind: "busy"; inMs: number }
   | { kind: "price_changed" | "retry" | "open"; allowed: number };
 
@@ -18,6 +25,8 @@ export interface BuyFacts {
   stock: StockState | undefined;
   /** This buyer's claims on this sale, oldest first. */
   claims: readonly ClaimRecord[];
+  /** Whether the button is about further units although there is something to pay. */
+  more: boolean;
   /** Server ms. */
   now: number;
 }
@@ -44,7 +53,22 @@ export function isOver(sale: SaleState, now: number): boolean {
 }
 
 export function buyState(facts: BuyFacts): BuyState {
-  return ownProgress(facts) ?? notSelling(facts) ?? offer(facts);
+  return ownProgress(facts) ?? toPay(facts) ?? notSelling(facts) ?? offer(facts);
+}
+
+/** The confirmed claim of `claims` that has to be paid first, while there is time at `now`. */
+export function nextToPay(claims: readonly ClaimRecord[], now: number): ClaimState | undefined {
+  return claims
+    .map((record) => record.answer)
+    .filter((answer): answer is ClaimState => answer?.status === "confirmed")
+    .filter((answer) => (answer.pay_by ?? 0) > now)
+    .sort((a, b) => (a.pay_by ?? 0) - (b.pay_by ?? 0))[0];
+}
+
+/** Units that wait for their payment come before further ones: they can be lost. */
+function toPay({ linkLive, claims, more, now }: BuyFacts): BuyState | null {
+  const unpaid = linkLive && !more ? nextToPay(claims, now) : undefined;
+  return unpaid ? { kind: "pay", inMs: (unpaid.pay_by ?? 0) - now } : null;
 }
 
 /** A claim on its way counts more than anything the room says. */

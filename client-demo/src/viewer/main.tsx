@@ -8,19 +8,24 @@ import "./offer.css";
 import "./talk.css";
 import "./sheets.css";
 import { followLang, t } from "../i18n";
-import { money } from "../ui/format";
-import { Picture } from "../ui/parts";
-import { frontSale, live, runningSales, sheet, values } from "./page";
+import { Announcer } from "./announcer";
+import { GoodsRail } from "./goods";
+import { front, link, live, runningSales, sheet } from "./page";
+import { PinnedCard } from "./pin";
 import { SaleCard } from "./sale-card";
 import { Sheets } from "./sheets";
-import { Stage } from "./stage";
+import { HostLine, Stage } from "./stage";
+import { followSurroundings, roomForGoods } from "./surroundings";
 import { Bar, ChatList } from "./talk";
 
 function App() {
+  const old = link.value.state === "offline" || link.value.state === "catching_up";
   return (
-    <main class="watch">
+    <main class={old ? "watch stale" : "watch"}>
+      {roomForGoods.value && <GoodsRail />}
       <Stage />
       <div class="side">
+        <HostLine />
         <section class="offer" aria-label={t("watch.offer")}>
           <PinnedCard />
           <FrontSale />
@@ -28,46 +33,34 @@ function App() {
         <ChatList />
         <Bar />
       </div>
+      <Announcer />
       <Sheets />
     </main>
   );
 }
 
 function FrontSale() {
-  const now = live.now.value;
-  const sale = frontSale(now);
+  const sale = front.value;
   if (!sale) return null;
-  const others = runningSales(now).filter((other) => other.sale !== sale.sale).length;
   return (
     <>
       <SaleCard sale={sale} />
-      {others > 0 && (
-        <button type="button" class="more-sales" onClick={() => (sheet.value = "goods")}>
-          {t("sale.more", { n: others })}
-        </button>
-      )}
+      <MoreSales front={sale.sale} />
     </>
   );
 }
 
-/** The product being explained; none when the sale card in front is about it anyway. */
-function PinnedCard() {
-  const { pin, runlist } = values.value;
-  const product = runlist?.products.find((item) => item.product === pin?.product);
-  if (!product || frontSale(live.now.value)?.product === product.product) return null;
-  const sku = product.skus[0];
+function MoreSales({ front: shown }: { front: number }) {
+  const others = runningSales(live.now.value).filter(({ sale }) => sale !== shown).length;
+  if (others === 0) return null;
   return (
-    <button type="button" class="pin" onClick={() => (sheet.value = "goods")}>
-      <Picture url={product.image_url} title={product.title} />
-      <span class="pin-text">
-        <b class="pin-mark">{t("pin.label")}</b>
-        <span class="pin-title">{product.title}</span>
-      </span>
-      {sku && <span class="pin-price">{money(sku.price, sku.currency)}</span>}
+    <button type="button" class="more-sales" onClick={() => (sheet.value = "goods")}>
+      {t("sale.more", { n: others })}
     </button>
   );
 }
 
 followLang();
+followSurroundings();
 const root = document.getElementById("app");
 if (root) render(<App />, root);

@@ -1,6 +1,5 @@
 /** Orders of the signed-in viewer, as PostgreSQL has them, and what the buyer can do with them. */
 
-import type { ClaimRecord, ClaimState } from "../live";
 import { call, type Order } from "../ui/api";
 
 interface Payment {
@@ -35,13 +34,4 @@ export async function payOrder(show: string, token: string, order: number): Prom
     tab?.close();
     throw error;
   }
-}
-
-/** The confirmed claim of `claims` that has to be paid first, while there is time at `now`. */
-export function nextToPay(claims: readonly ClaimRecord[], now: number): ClaimState | undefined {
-  return claims
-    .map((record) => record.answer)
-    .filter((answer): answer is ClaimState => answer?.status === "confirmed")
-    .filter((answer) => (answer.pay_by ?? 0) > now)
-    .sort((a, b) => (a.pay_by ?? 0) - (b.pay_by ?? 0))[0];
 }

@@ -13,12 +13,19 @@ const tokenKey = `livesale.token.${showId}`;
 
 export const token = signal(takeToken(tokenKey));
 export const live = openLive(showId, token.value);
-export const sheet = signal<"goods" | "orders" | "sign_in" | null>(null);
-export const danmakuShown = signal(true);
+
+export type SheetName = "goods" | "orders" | "sign_in" | "danmaku" | "buy";
+export const sheet = signal<SheetName | null>(null);
+/** The sale that the buy sheet is about. */
+export const saleToBuy = signal(0);
+/** Likes of this page so far: their hearts rise at once, before the room's total has them. */
+export const ownLikes = signal(0);
 
 export const state = live.state;
 export const values = computed(() => state.value.values);
-export const linkLive = computed(() => state.value.link.state === "live");
+export const link = computed(() => state.value.link);
+export const linkLive = computed(() => link.value.state === "live");
+export const me = computed(() => state.value.me);
 
 export function signInWith(newToken: string): void {
   keepToken(tokenKey, newToken);
@@ -69,6 +76,27 @@ export function frontSale(now: number): SaleState | undefined {
     .filter((sale) => sale.closes_at > 0 && now - sale.closes_at < SHOWN_AFTER_MS)
     .sort((a, b) => b.closes_at - a.closes_at);
   return runningSales(now)[0] ?? ended[0];
+}
+
+/** As a signal it changes with the sale, not with the time. */
+export const front = computed(() => frontSale(live.now.value));
+
+/** Open the buy sheet of `sale`. */
+export function openBuy(sale: number): void {
+  batch(() => {
+    saleToBuy.value = sale;
+    sheet.value = "buy";
+  });
+}
+
+/** Like the show; people who are not signed in are asked to. */
+export function like(): void {
+  if (!me.value) {
+    sheet.value = "sign_in";
+    return;
+  }
+  live.session.like();
+  ownLikes.value += 1;
 }
 
 /** Product and sku of a sale, as far as the run-list tells. */

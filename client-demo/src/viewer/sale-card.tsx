@@ -1,54 +1,86 @@
-/** One flash sale: terms, stock, countdown by server time, and the way to buy. */
+/** One flash sale in a row: terms, stock, countdown by server time, and the button. */
 
-import { signal } from "@preact/signals";
-import { t, textOf } from "../i18n";
-import type { ClaimRecord, SaleState } from "../live";
-import { money, span } from "../ui/format";
-import { claimsOf } from "../ui/live";
+import { t } from "../i18n";
+import type { SaleState, StockState } from "../live";
+import { count, money, span } from "../ui/format";
+import { Bolt, Chevron } from "../ui/icons";
 import { Picture, StockBar, StockNumbers } from "../ui/parts";
-import { type BuyState, buyState, isOver, unitsHeld, unitsTaken } from "./buying";
-import { nextToPay } from "./orders";
-import { itemOf, linkLive, live, sheet, state, values } from "./page";
-
-/** Chosen quantity by sale; 1 where nobody chose. */
-const quantities = signal<Readonly<Record<number, number>>>({});
+import { BuyButton, Outcome } from "./buy";
+import { isOver } from "./buying";
+import { itemOf, live, openBuy, values } from "./page";
+import { PinMark } from "./pin";
 
 export function SaleCard({ sale }: { sale: SaleState }) {
-  const { product, sku } = itemOf(sale);
   const stock = values.value.stocks[sale.sale];
-  const claims = claimsOf(state.value, sale.sale);
+  const pinned = values.value.pin?.product === sale.product;
   return (
-    <article class="sale" data-sale={sale.sale} aria-label={t("sale.label")}>
+    <article class="sale paper" data-sale={sale.sale} aria-label={t("sale.label")}>
       <header class="sale-head">
-        <b>{t("sale.label")}</b>
-        {values.value.pin?.product === sale.product && <em>{t("pin.label")}</em>}
+        <b>
+          <Bolt />
+          {t("sale.label")}
+        </b>
+        {pinned && <PinMark />}
         <Countdown sale={sale} />
       </header>
       <div class="sale-body">
-        <Picture url={product?.image_url ?? ""} title={product?.title ?? ""} />
-        <div class="sale-item">
-          <h2>{product?.title ?? ""}</h2>
-          <p class="sale-sku">
-            {sku?.title ?? ""} <span>{t("sale.limit", { n: sale.limit_per_buyer })}</span>
-          </p>
-          <Price sale={sale} />
-        </div>
+        <Item sale={sale} stock={stock} />
+        <BuyButton sale={sale} />
       </div>
-      {stock && <StockBar stock={stock} />}
-      {stock && <StockNumbers stock={stock} />}
-      <Buy sale={sale} claims={claims} />
+      {stock && (
+        <div class="sale-stock">
+          <StockBar stock={stock} />
+          <StockNumbers stock={stock} />
+        </div>
+      )}
+      <Outcome sale={sale} />
     </article>
   );
 }
 
-function Price({ sale }: { sale: SaleState }) {
+/** Picture, name and price; a tap opens the buy sheet. */
+function Item({ sale, stock }: { sale: SaleState; stock: StockState | undefined }) {
+  const { product, sku } = itemOf(sale);
+  const title = product?.title ?? "";
+  // A sale that was closed has nothing left either: what it had went back.
+  const gone = stock?.left === 0 && stock.total > 0 && sale.phase !== "closed";
   return (
-    <p class="price">
-      <b data-price={sale.price}>{money(sale.price, sale.currency)}</b>
+    <button
+      type="button"
+      class="sale-item"
+      data-open-buy={sale.sale}
+      onClick={() => openBuy(sale.sale)}
+    >
+      <span class="sale-picture">
+        <Picture url={product?.image_url ?? ""} title={title} />
+        {gone && <em class="stamp">{t("stock.gone")}</em>}
+      </span>
+      <span class="sale-words">
+        <span class="sale-title">{title}</span>
+        <span class="sale-sku">
+          <span>{sku?.title ?? ""}</span>
+          <span class="sale-choose">
+            {t(sale.limit_per_buyer > 1 ? "buy.choose" : "sale.limit", { n: sale.limit_per_buyer })}
+            <Chevron />
+          </span>
+        </span>
+        <Price sale={sale} />
+      </span>
+    </button>
+  );
+}
+
+/** A new price flips in. */
+export function Price({ sale }: { sale: SaleState }) {
+  return (
+    <span class="price">
+      <b key={sale.price} class="roll" data-price={sale.price}>
+        {money(sale.price, sale.currency)}
+      </b>
       {sale.list_price > sale.price && (
         <s title={t("sale.list_price")}>{money(sale.list_price, sale.currency)}</s>
       )}
-    </p>
+    </span>
   );
 }
 
@@ -57,134 +89,25 @@ function Countdown({ sale }: { sale: SaleState }) {
   if (isOver(sale, now)) return <span class="countdown">{t("sale.over")}</span>;
   if (sale.opens_at === 0) return null;
   const opening = now < sale.opens_at;
+  const left = (opening ? sale.opens_at : sale.closes_at) - now;
   return (
     <span class={opening ? "countdown countdown-opening" : "countdown"} role="timer">
       {t(opening ? "sale.opens_in" : "sale.closes_in")}
-      <time>{span((opening ? sale.opens_at : sale.closes_at) - now)}</time>
+      <time>{span(left)}</time>
     </span>
   );
 }
 
-function Buy({ sale, claims }: { sale: SaleState; claims: ClaimRecord[] }) {
-  const buy = buyState({
-    linkLive: linkLive.value,
-    signedIn: state.value.me !== null,
-    showPhase: values.value.show?.phase ?? "",
-    sale,
-    stock: values.value.stocks[sale.sale],
-    claims,
-    now: live.now.value,
-  });
-  const allowed = "allowed" in buy ? buy.allowed : 0;
-  const quantity = Math.max(1, Math.min(quantities.value[sale.sale] ?? 1, allowed));
+/** The last seconds before a sale opens, large over the picture: server time, whole seconds. */
+const COUNTED_MS = 10_000;
+
+export function CountIn({ sale }: { sale: SaleState }) {
+  const left = sale.opens_at - live.now.value;
+  if (sale.opens_at === 0 || left <= 0 || left > COUNTED_MS) return null;
+  const seconds = Math.ceil(left / 1000);
   return (
-    <>
-      <div class="buy-row">
-        {allowed > 1 && <Stepper sale={sale.sale} quantity={quantity} max={allowed} />}
-        <button
-          type="button"
-          class={`buy buy-${buy.kind}`}
-          data-buy={buy.kind}
-          disabled={!canPress(buy)}
-          onClick={() => press(buy, sale, claims, quantity)}
-        >
-          {buyText(buy, sale, claims)}
-        </button>
-      </div>
-      <Outcome claims={claims} />
-    </>
-  );
-}
-
-function canPress(buy: BuyState): boolean {
-  return "allowed" in buy || buy.kind === "sign_in";
-}
-
-function press(buy: BuyState, sale: SaleState, claims: ClaimRecord[], quantity: number): void {
-  if (buy.kind === "sign_in") sheet.value = "sign_in";
-  if (!("allowed" in buy)) return;
-  live.session.buy({ sale: sale.sale, quantity, ...newestPrice(sale, claims) });
-}
-
-/** The price shown: the room's, or the newer one a refusal just told. */
-function newestPrice(sale: SaleState, claims: readonly ClaimRecord[]) {
-  const told = claims.at(-1)?.refusal;
-  const newer = told?.price_version !== undefined && told.price_version > sale.price_version;
-  const { price, price_version } = newer ? { ...sale, ...told } : sale;
-  return { price, price_version };
-}
-
-function buyText(buy: BuyState, sale: SaleState, claims: readonly ClaimRecord[]): string {
-  switch (buy.kind) {
-    case "not_open":
-      return t("buy.not_open", { time: span(buy.inMs) });
-    case "busy":
-      return t("buy.busy", { n: Math.ceil(buy.inMs / 1000) });
-    case "price_changed":
-      return t("buy.price_changed", {
-        price: money(newestPrice(sale, claims).price, sale.currency),
-      });
-    case "open":
-      return t(unitsTaken(claims) > 0 ? "buy.again" : "buy.open");
-    default:
-      return t(`buy.${buy.kind}`);
-  }
-}
-
-interface StepperProps {
-  sale: number;
-  quantity: number;
-  max: number;
-}
-
-function Stepper({ sale, quantity, max }: StepperProps) {
-  const set = (value: number) => {
-    quantities.value = { ...quantities.value, [sale]: value };
-  };
-  return (
-    <fieldset class="stepper" aria-label={t("sale.quantity")}>
-      <button
-        type="button"
-        disabled={quantity <= 1}
-        aria-label={t("sale.less")}
-        onClick={() => set(quantity - 1)}
-      >
-        −
-      </button>
-      <output>{quantity}</output>
-      <button
-        type="button"
-        disabled={quantity >= max}
-        aria-label={t("sale.more_units")}
-        onClick={() => set(quantity + 1)}
-      >
-        +
-      </button>
-    </fieldset>
-  );
-}
-
-/** What this buyer has, provisional units said apart, or why the last try failed. */
-function Outcome({ claims }: { claims: readonly ClaimRecord[] }) {
-  const held = unitsHeld(claims);
-  const got = unitsTaken(claims) - held;
-  const last = claims.at(-1);
-  const refusal = last?.phase === "refused" || last?.phase === "unknown" ? last.refusal : null;
-  const now = live.now.value;
-  const unpaid = nextToPay(claims, now);
-  return (
-    <p class="outcome" role="status">
-      {got > 0 && <span class="outcome-got">{t("buy.got", { n: got })}</span>}
-      {unpaid && (
-        <button type="button" class="outcome-pay" onClick={() => (sheet.value = "orders")}>
-          {t("buy.pay", { time: span((unpaid.pay_by ?? 0) - now) })}
-        </button>
-      )}
-      {held > 0 && <span>{t("buy.provisional", { n: held })}</span>}
-      {refusal && <span class="outcome-refused">{textOf(refusal)}</span>}
-      {last?.answer?.status === "released_by_incident" && (
-        <span class="outcome-refused">{t("claim.released_by_incident")}</span>
-      )}
+    <p class="count-in" aria-hidden="true">
+      <b key={seconds}>{count(seconds)}</b>
     </p>
   );
 }

@@ -1,15 +1,17 @@
-/** The sheets over the viewer page: goods, my orders, sign-in. */
+/** The sheets over the viewer page; my orders and the sign-in are here. */
 
 import { useEffect, useState } from "preact/hooks";
 import { t, textOf } from "../i18n";
-import type { ClaimRecord, ProductView, SkuView } from "../live";
+import type { ClaimRecord } from "../live";
 import { NAME_CHARS_MAX } from "../live/limits";
 import type { ApiError, Order } from "../ui/api";
 import { money, span, timeOfDay } from "../ui/format";
 import { attempt, Failure, Picture, Sheet } from "../ui/parts";
+import { BuySheet } from "./buy-sheet";
+import { DanmakuSettings } from "./danmaku-settings";
+import { GoodsSheet } from "./goods";
 import { cancelOrder, myOrders, payOrder } from "./orders";
-import { live, runningSales, sheet, showId, signInAs, signOut, state, token, values } from "./page";
-import { SaleCard } from "./sale-card";
+import { live, sheet, showId, signInAs, signOut, state, token, values } from "./page";
 
 const close = () => {
   sheet.value = null;
@@ -18,7 +20,11 @@ const close = () => {
 export function Sheets() {
   switch (sheet.value) {
     case "goods":
-      return <Goods />;
+      return <GoodsSheet onClose={close} />;
+    case "buy":
+      return <BuySheet onClose={close} />;
+    case "danmaku":
+      return <DanmakuSettings onClose={close} />;
     case "orders":
       return <Orders />;
     case "sign_in":
@@ -26,55 +32,6 @@ export function Sheets() {
     default:
       return null;
   }
-}
-
-function Goods() {
-  const products = values.value.runlist?.products ?? [];
-  return (
-    <Sheet title={t("goods")} onClose={close}>
-      {products.length === 0 && <p class="empty">{t("goods.empty")}</p>}
-      <ol class="goods">
-        {products.map((product, index) => (
-          <Product key={product.product} product={product} number={index + 1} />
-        ))}
-      </ol>
-    </Sheet>
-  );
-}
-
-function Product({ product, number }: { product: ProductView; number: number }) {
-  const pinned = values.value.pin?.product === product.product;
-  const sales = runningSales(live.now.value).filter((sale) => sale.product === product.product);
-  return (
-    <li class="product">
-      <div class="product-row">
-        <Picture url={product.image_url} title={product.title} />
-        <div>
-          <h3>
-            <span class="product-number">{number}</span>
-            {product.title}
-            {pinned && <b class="pin-mark">{t("pin.label")}</b>}
-          </h3>
-          <ul class="skus">
-            {product.skus.map((sku) => (
-              <Sku key={sku.sku} sku={sku} />
-            ))}
-          </ul>
-        </div>
-      </div>
-      {sales.map((sale) => (
-        <SaleCard key={sale.sale} sale={sale} />
-      ))}
-    </li>
-  );
-}
-
-function Sku({ sku }: { sku: SkuView }) {
-  return (
-    <li>
-      <span>{sku.title}</span> <b>{money(sku.price, sku.currency)}</b>
-    </li>
-  );
 }
 
 function Orders() {
@@ -115,6 +72,7 @@ function ClaimRow({ record }: { record: ClaimRecord }) {
   const status = record.phase === "answered" ? record.answer?.status : record.phase;
   return (
     <li class="order" data-status={status}>
+      <ProductPicture product={values.value.sales[record.sale]?.product ?? 0} title="" />
       <ItemName sale={record.sale} />
       <p>
         {t("claim.units", { n: record.quantity })} · {timeOfDay(record.made_at)}
@@ -128,8 +86,10 @@ function ClaimRow({ record }: { record: ClaimRecord }) {
 function OrderRow({ row, live: record }: { row: Order; live: ClaimRecord | undefined }) {
   const told = record?.answer?.status;
   const status = told && told !== "held" && told !== "not_seen" ? told : row.status;
+  const unpaid = status === "confirmed" && row.pay_by > 0;
   return (
     <li class="order" data-status={status}>
+      <ProductPicture product={row.product} title={row.product_title} />
       <h3>
         {row.product_title} <span>{row.sku_title}</span>
       </h3>
@@ -137,9 +97,11 @@ function OrderRow({ row, live: record }: { row: Order; live: ClaimRecord | undef
         {t("claim.units", { n: row.quantity })} · {money(row.price * row.quantity, row.currency)} ·{" "}
         {timeOfDay(row.confirmed_at)}
       </p>
-      <b class={`status status-${status}`}>{t(`claim.${status}`)}</b>
+      <b class={`status status-${unpaid ? "unpaid" : status}`}>
+        {t(unpaid ? "payment.created" : `claim.${status}`)}
+      </b>
       <small>{t("claim.number", { n: row.order_id })}</small>
-      {status === "confirmed" && row.pay_by > 0 && <Unpaid row={row} />}
+      {unpaid && <Unpaid row={row} />}
     </li>
   );
 }
@@ -164,6 +126,12 @@ function Unpaid({ row }: { row: Order }) {
       <Failure error={error} />
     </div>
   );
+}
+
+/** The picture is the run-list's; an order keeps only the name. */
+function ProductPicture({ product, title }: { product: number; title: string }) {
+  const found = values.value.runlist?.products.find((item) => item.product === product);
+  return <Picture url={found?.image_url ?? ""} title={found?.title ?? title} />;
 }
 
 function ItemName({ sale }: { sale: number }) {
@@ -199,7 +167,14 @@ function SignIn() {
       <form class="sign-in" onSubmit={submit}>
         <label>
           {t("sign_in.name")}
-          <input name="name" required maxLength={NAME_CHARS_MAX} autoComplete="nickname" />
+          <input
+            name="name"
+            required
+            maxLength={NAME_CHARS_MAX}
+            autoComplete="nickname"
+            // biome-ignore lint/a11y/noAutofocus: the one field of a sheet that was asked for
+            autoFocus
+          />
         </label>
         {signInRefusal && <p class="failure">{textOf(signInRefusal)}</p>}
         <Failure error={error} />

@@ -1,0 +1,55 @@
+/** A sale that waits to be started, or is over: one small card. */
+
+import { t } from "../i18n";
+import { StockBar, StockNumbers } from "../ui/parts";
+import type { Desk } from "./desk";
+import { ActButton, ActForm, Field, momentOf } from "./form";
+import { Status, stockOf, Takings, Terms } from "./sale-state";
+import { Steer } from "./steer";
+import type { Sale } from "./types";
+
+export function OneSale({ desk, sale }: { desk: Desk; sale: Sale }) {
+  const stock = stockOf(desk, sale);
+  const draft = sale.status === "draft";
+  return (
+    <article class="host-sale" data-sale={sale.sale}>
+      <header class="row">
+        <h3>
+          {sale.product_title} <small>{sale.sku_title}</small>
+        </h3>
+        <Status desk={desk} sale={sale} />
+      </header>
+      <Terms desk={desk} sale={sale} />
+      <StockBar stock={stock} />
+      <StockNumbers stock={stock} />
+      <Takings desk={desk} sale={sale} />
+      {draft && <Start desk={desk} sale={sale} />}
+      {draft && <Steer desk={desk} sale={sale} />}
+    </article>
+  );
+}
+
+function Start({ desk, sale }: { desk: Desk; sale: Sale }) {
+  return (
+    <div class="start">
+      <ActButton
+        class="primary"
+        label={t("sale.start_now")}
+        act={() => desk.startSale(sale.sale, 0)}
+      />
+      <ActForm
+        class="inline"
+        label={t("sale.start_at")}
+        act={({ starts_at }) => desk.startSale(sale.sale, momentOf(starts_at))}
+      >
+        <Field
+          label={t("sale.starts_at")}
+          name="starts_at"
+          type="datetime-local"
+          step="1"
+          required
+        />
+      </ActForm>
+    </div>
+  );
+}

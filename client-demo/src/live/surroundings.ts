@@ -1,0 +1,24 @@
+/** What a browser tells a page about itself: the network lost or back, the page hidden or shown. */
+
+export interface Surroundings {
+  onNetworkLost(): void;
+  onNetworkBack(): void;
+  onHidden(): void;
+  onShown(): void;
+}
+
+/** Whether nobody can see the page; never where there is no document. */
+export function isHidden(): boolean {
+  return globalThis.document?.hidden ?? false;
+}
+
+/** Tell `page` from now on. Returns how to stop; without a window there is nothing to tell. */
+export function watchSurroundings(page: Surroundings): () => void {
+  const ending = new AbortController();
+  const { signal } = ending;
+  globalThis.window?.addEventListener("offline", () => page.onNetworkLost(), { signal });
+  globalThis.window?.addEventListener("online", () => page.onNetworkBack(), { signal });
+  const seen = () => (isHidden() ? page.onHidden() : page.onShown());
+  globalThis.document?.addEventListener("visibilitychange", seen, { signal });
+  return () => ending.abort();
+}

@@ -1,0 +1,61 @@
+/** The regions that screen readers read out by themselves: stock, and the chat at intervals. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { t } from "../i18n";
+import type { ChatLine } from "../live";
+import { CHAT_EVERY_MS, chatNews, stockNews } from "./announce";
+import { front, live, values } from "./page";
+
+export function Announcer() {
+  return (
+    <div class="sr-only">
+      <StockNews />
+      <ChatNews />
+    </div>
+  );
+}
+
+function StockNews() {
+  const sale = front.value?.sale ?? 0;
+  const left = values.value.stocks[sale]?.left;
+  const before = useRef({ sale, left });
+  const [stop, setStop] = useState<number | null>(null);
+  useEffect(() => {
+    const same = before.current.sale === sale;
+    const closed = front.value?.phase === "closed"; // its units went back, nobody bought them
+    const fell = same && !closed && before.current.left !== undefined && left !== undefined;
+    const news = fell ? stockNews(before.current.left ?? 0, left ?? 0) : null;
+    before.current = { sale, left };
+    if (news !== null || !same) setStop(news);
+  }, [sale, left]);
+  return <p role="status">{stop !== null && stockText(stop, left ?? 0)}</p>;
+}
+
+function stockText(stop: number, left: number): string {
+  return stop === 0 ? t("stock.gone") : t("stock.news", { n: left });
+}
+
+function ChatNews() {
+  const [text, setText] = useState("");
+  useEffect(() => {
+    let fresh: ChatLine[] = [];
+    const stop = live.session.onLines((lines) => {
+      if (!document.hidden) fresh = [...fresh, ...lines].slice(-200);
+    });
+    const timer = setInterval(() => {
+      if (fresh.length > 0) setText(chatText(fresh));
+      fresh = [];
+    }, CHAT_EVERY_MS);
+    return () => {
+      stop();
+      clearInterval(timer);
+    };
+  }, []);
+  return <p role="status">{text}</p>;
+}
+
+function chatText(fresh: readonly ChatLine[]): string {
+  const { lines, more } = chatNews(fresh);
+  const said = lines.map(({ name, user, text }) => t("chat.said", { name: name || user, text }));
+  return [...(more > 0 ? [t("chat.news", { n: more })] : []), ...said].join(" ");
+}
