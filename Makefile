@@ -17,7 +17,8 @@ up: $(VENV)/up client ## Run everything here with a demo show (ARGS="--port 9000
 
 .PHONY: test
 test: $(VENV)/dev client ## All tests, with servers of their own (ARGS="tests/unit -k name")
-	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(or $(ARGS),-m "not alone")
+	$(if $(ARGS),,$(PY) -m pytest -m alone tests/e2e)
 	$(PY) -m server.embedded.node test
 
 .PHONY: test-faults

@@ -20,7 +20,7 @@ from playwright.async_api import (
     expect,
 )
 
-from tests.live import Host, LiveSystem, token_of
+from tests.live import Host, LiveSystem, token_of, until_answer
 
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 800}
@@ -163,6 +163,19 @@ async def open_book(host: Page, name: str) -> Locator:
     """The panel of one of the console's books (订单, 对账, 彩排, 商家通知, 操作记录)."""
     await host.get_by_role("tab", name=name, exact=True).click()
     return host.get_by_role("tabpanel", name=name, exact=True)
+
+
+async def expect_balance(host: Page, equation: str) -> None:
+    """The audit says `equation`. The server keeps an audit for a while: it is asked until it does
+    a new one."""
+    audit = await open_book(host, "对账")
+
+    async def told() -> bool:
+        await audit.get_by_role("button", name="刷新").click()
+        return equation in (await host.locator(".audit-badge").text_content() or "")
+
+    await until_answer(told, equation)
+    await expect(host.locator(".audit-badge")).to_have_attribute("data-audit", "ok")
 
 
 async def join(viewer: Page, *, button: str, label: str, go: str, name: str) -> None:

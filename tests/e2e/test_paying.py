@@ -10,10 +10,12 @@ from tests.pages import (
     buy_button,
     create_sale,
     create_show,
+    expect_balance,
     expect_buy,
     expect_stock,
     expect_text_fits,
     join,
+    open_book,
 )
 
 pytestmark = [
@@ -39,7 +41,8 @@ async def test_order_when_paid_on_the_pay_page_then_host_ships_it(stage: Stage) 
     await buy_button(viewer).click()
     await expect_stock(viewer, left=1, held=1, sold=0)
     await stage.shoot("to-pay", viewer)
-    await viewer.locator(".outcome-pay").click()
+    await expect_buy(viewer, "pay")
+    await buy_button(viewer).click()
     async with viewer.context.expect_page() as opened:
         await viewer.locator("[data-pay]").click()
     pay = await opened.value
@@ -60,8 +63,8 @@ async def test_order_when_paid_on_the_pay_page_then_host_ships_it(stage: Stage) 
     await row.get_by_role("button", name="经过").click()
     await expect(host.locator("td .acts")).to_contain_text("已收款")
     await expect(viewer.locator(".order")).to_have_attribute("data-status", "fulfilled")
-    await host.get_by_text("对账", exact=True).click()
-    await expect(host.locator("[data-audit]")).to_have_attribute("data-audit", "ok")
+    await expect_balance(host, "2 = 1 在售 + 0 待付 + 1 已售")
+    await expect(host.locator("[data-pool]")).to_have_count(1)
     await stage.shoot("shipped", host, viewer)
     assert stage.faults == []
 
@@ -70,7 +73,8 @@ async def test_order_when_cancelled_or_late_then_its_unit_comes_back(stage: Stag
     host, viewer = await open_paid_sale(stage, "不付款就归还", 4)
     await buy_button(viewer).click()
     await expect_stock(viewer, left=1, held=1, sold=0)
-    await viewer.locator(".outcome-pay").click()
+    await expect_buy(viewer, "pay")
+    await buy_button(viewer).click()
     await viewer.get_by_role("button", name="取消订单").click()
     await expect(viewer.locator(".order")).to_have_attribute("data-status", "cancelled")
     await viewer.keyboard.press("Escape")
@@ -87,8 +91,7 @@ async def test_order_when_cancelled_or_late_then_its_unit_comes_back(stage: Stag
 
 async def test_webhook_when_added_by_the_host_then_its_secret_is_shown_once(stage: Stage) -> None:
     host = await create_show(stage, "通知商家")
-    part = host.locator("details", has=host.get_by_text("商家通知", exact=False))
-    await part.locator("summary").click()
+    part = await open_book(host, "商家通知")
     await part.get_by_label("地址").fill("http://127.0.0.1:9/hook")
     await part.get_by_role("button", name="添加").click()
     await expect(part.get_by_role("alert")).to_be_visible()
@@ -98,7 +101,7 @@ async def test_webhook_when_added_by_the_host_then_its_secret_is_shown_once(stag
     await expect(part.locator("[data-hook]")).to_have_count(1)
     await stage.shoot("webhook", host)
     await host.reload()
-    await part.locator("summary").click()
+    part = await open_book(host, "商家通知")
     await expect(part.locator("[data-hook]")).to_have_count(1)
     await expect(part.locator("[data-secret]")).to_have_count(0)
     assert [fault for fault in stage.faults if "422" not in fault] == []

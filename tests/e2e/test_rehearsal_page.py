@@ -14,7 +14,7 @@ from playwright.async_api import Browser, expect
 
 from server.web import host_rehearsals
 from server.web.rehearsing import rehearse
-from tests.pages import DESKTOP, Stage
+from tests.pages import DESKTOP, Stage, open_book
 from tests.web_stage import web_stage
 
 pytestmark = [
@@ -50,8 +50,7 @@ async def test_console_when_a_sale_is_rehearsed_then_its_report_can_be_saved(
         await web.sale(show)
         stage = Stage(web.url, browser, cast(Any, None))
         page = await stage.open(f"/host/{show}#token={web.host.token}", DESKTOP)
-        card = page.locator("details.card", has=page.get_by_text("彩排", exact=True))
-        await card.locator("summary").first.click()
+        card = await open_book(page, "彩排")
         assert await card.locator("select[name=buyers] option").count() == 2  # the show is on
         await card.get_by_role("button", name="彩排这场秒杀").click()
         await expect(card.locator("[data-rehearsal=running]")).to_contain_text("已抢到 7")
