@@ -102,8 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     told.add_argument("--lang", choices=["zh", "en"], default=_language())
     told.add_argument("--json", action="store_true", dest="as_json", help="JSON lines")
     told.add_argument(
-        "--abort-on-fail", action="store_true", help="end when it cannot pass any more"
-    )
+        "--abort-on-fail", action="store_true",
+        help="end at the first finding, maximum beyond its limit, or p99 missed for three seconds",
+    )  # fmt: skip
     return parser
 
 

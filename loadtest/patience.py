@@ -1,38 +1,50 @@
-"""`--abort-on-fail`: whether anything good can still come of a run under way."""
+"""`--abort-on-fail`: whether it is worth while to go on with a run."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import Final
 
 from loadtest.report.summary import Second
 from loadtest.report.thresholds import COMPARE, parsed
 
-MISSED_S: Final = 3  # seconds with figures, all of them beyond the limit
-OF_A_SECOND: Final = {"p50_ms": 0, "p99_ms": 1, "max_ms": 1}  # the p99 is at most the maximum
+# Seconds beyond the limit until a run is lost. A second's p99 is at most its maximum: once that is
+# beyond, the maximum of the run is too.
+PATIENCE_S: Final = {"p99_ms": 3, "max_ms": 1}
+UPPER: Final = ("<", "<=")
 
 
 class Patience:
-    """Looks at every second of the measured part. Lost for good once viewers were told what must
-    never be, or when a latency has been beyond its limit in every second that had any: then it is
-    over all of them together, too."""
+    """Looks at every second of the measured part. A run is lost
+
+    - for good, when viewers were told what must never be, or a maximum is beyond its limit;
+    - in all likelihood, when the p99 of the slowest loader was beyond its limit in the first three
+      seconds that had one: enough good seconds after them might still make up for it.
+    """
 
     def __init__(self, thresholds: Mapping[str, str]) -> None:
         self._limits = []
+        self._left: dict[str, float] = {}  # threshold -> misses until it is lost
         for name, wanted in thresholds.items():
             measure, _, stat = name.partition(".")
-            if stat in OF_A_SECOND:
-                self._limits.append((name, measure, OF_A_SECOND[stat], parsed(wanted)))
-        self._missed = {name: 0 for name, *_ in self._limits}  # -1: it was kept once
+            sign, limit = parsed(wanted)
+            if stat in PATIENCE_S and sign in UPPER:
+                self._limits.append((name, measure, stat, COMPARE[sign], limit))
+                self._left[name] = PATIENCE_S[stat]
 
     def lost(self, second: Second) -> str:
         """Why it is lost: an offence or a threshold by name; "" while it is not."""
         if second.phase == "measure":
             self._look(second.quick)
         offences = (name for name in second.totals if name.startswith("offences."))
-        hopeless = (name for name, missed in self._missed.items() if missed >= MISSED_S)
-        return next(offences, "") or next(hopeless, "")
+        missed = (name for name, left in self._left.items() if left <= 0)
+        return next(offences, "") or next(missed, "")
 
     def _look(self, quick: Mapping[str, tuple[float, float]]) -> None:
-        for name, measure, place, (sign, limit) in self._limits:
-            if measure in quick and self._missed[name] >= 0:
-                kept = COMPARE[sign](quick[measure][place], limit)
-                self._missed[name] = -1 if kept else self._missed[name] + 1
+        for name, measure, stat, is_kept, limit in self._limits:
+            if measure not in quick:
+                continue
+            _, p99_ms = quick[measure]
+            if not is_kept(p99_ms, limit):
+                self._left[name] -= 1
+            elif stat == "p99_ms":
+                self._left[name] = inf

@@ -273,6 +273,7 @@ class Run:
         seen = seen_by(
             crew.harvests, run=self.run, zero_us=self.zero_us, part_us=self.plan.part_us,
             finish_us=self.finish_us, sales=made, webs_lost=faults.webs_lost(self.scenario.fault),
+            faults_us=faults.windows(self.faults, self.plan.part_us[0]),
         )  # fmt: skip
         target = self.target
         return await audit(
@@ -311,8 +312,8 @@ async def run(
     """Test `target`, and write summary.json and report.html into the folder `out`.
 
     Setting `stop` ends it early: what is there by then is audited and told; `abort_on_fail` does so
-    when it cannot pass any more. `name`: of the run, part of every user's; empty: made up. Raises
-    Usage: the target refuses what a host may do.
+    when it is lost (loadtest/patience.py). `name`: of the run, part of every user's; empty: made
+    up. Raises Usage: the target refuses what a host may do.
     """
     work = Run(scenario, target, views, stop or asyncio.Event(), lang=lang, name=name or new_name())
     if abort_on_fail:

@@ -123,7 +123,9 @@ REASONS: Final[Mapping[str, Wording]] = {
         "I3", "买家离开之后订单才生成", "Stored only after the buyers had left"
     ),
     "buyer_away": Wording(
-        "I3", "买家断线，到结束都没有连上", "Its buyer was cut off and not back by the end"
+        "I3",
+        "计划内的故障使买家断线，到结束前来不及通知",
+        "A planned fault cut its buyer off, too late to be told by the end",
     ),
     "stock_came_back": Wording(
         "I7", "未付款的件数退回，剩余变多", "Stock rose because unpaid units came back"

@@ -14,6 +14,7 @@ from loadtest.audit.seen import Asked, ClaimKey, Seen
 from server.errors import ERRORS
 
 TOLD_WITHIN_US: Final = 4_000_000  # the server repeats what a buyer did not hear after 2 to 3 s
+BACK_WITHIN_US: Final = 30_000_000  # after a fault: whoever is not back then is kept out
 BACK_ON_SALE_US: Final = 1_500_000  # until everybody knows of units that came back
 SOLD_OUT: Final = ERRORS["sold_out"].code
 
@@ -213,18 +214,27 @@ class BookChecks(ClientChecks):
                 self._check_told(asked, order)
 
     def _check_told(self, asked: Asked, order: OrderRow) -> None:
-        """What was heard only on asking in the end does not count, unless it was fresh then, or the
-        buyer had just come back."""
-        due_us = max(order.t_us, asked.back_us) + TOLD_WITHIN_US
-        in_time = asked.confirmed_us and asked.confirmed_us < self.seen.finish_us
-        if in_time or (asked.confirmed_us and due_us > self.seen.finish_us):
+        """What was heard only on asking in the end does not count, unless it was fresh then. Only
+        a fault that was planned excuses that a buyer was cut off."""
+        finish_us, due_us = self.seen.finish_us, order.t_us + TOLD_WITHIN_US
+        if asked.confirmed_us and (asked.confirmed_us < finish_us or finish_us < due_us):
             return
-        if order.t_us > self.seen.finish_us:
+        if order.t_us > finish_us:
             self.explain("confirmed_late", order.key)
-        elif asked.is_away:
+        elif self._put_off(due_us, asked) > finish_us:
             self.explain("buyer_away", order.key)
         else:
             self.add_claim("never_told", order.key)
+
+    def _put_off(self, due_us: int, asked: Asked) -> int:
+        """When the buyer is to have been told, if not by `due_us`: each cut by a planned fault
+        before then puts it off until the buyer was back, or should have been."""
+        for lost_us, back_us in asked.cuts:
+            ends = [end for start, end in self.seen.faults_us if start <= lost_us < end]
+            if ends and lost_us < due_us:
+                back_us = min(back_us, max(ends) + BACK_WITHIN_US)
+                due_us = max(due_us, back_us + TOLD_WITHIN_US)
+        return due_us
 
     # --- I5: the limit per buyer -----------------------------------------------------------------
 

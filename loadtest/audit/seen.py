@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, NamedTuple
 
-from loadtest.measures.claims import AWAY_US, Claim, rows
-from loadtest.swarm.buying import REPEATED
+from loadtest.measures.claims import REPEATED, Claim, rows
 from loadtest.swarm.pipe import Harvest, Offence, Shown
 from server.errors import ERRORS
 
@@ -75,14 +74,9 @@ class Asked(NamedTuple):
         )
 
     @property
-    def back_us(self) -> int:
-        """When its buyer had a connection again; 0: it was there all the time."""
-        return max(row.back_us for row in self.rows)
-
-    @property
-    def is_away(self) -> bool:
-        """Whether its buyer was cut off in the end."""
-        return self.back_us == AWAY_US
+    def cuts(self) -> list[tuple[int, int]]:
+        """(lost_us, back_us) of each time its buyer was cut off; AWAY_US: never back."""
+        return sorted(cut for row in self.rows for cut in row.cuts)
 
     @property
     def is_split(self) -> bool:
@@ -122,6 +116,7 @@ class Seen:
     Users of the run are named `lt-{run}-...`. From `finish_us` on people asked what became of
     claims they had no answer to; what they heard before, the server had told them by itself.
     `sales`: those that the run made. `webs_lost`: web processes that were killed or restarted.
+    `faults_us`: (start, end) of what was broken on purpose, with the aftermath.
     """
 
     run: str
@@ -134,6 +129,7 @@ class Seen:
     shown: Sequence[Shown] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     webs_lost: int = 0
+    faults_us: Sequence[tuple[int, int]] = ()
 
     def is_ours(self, user: str) -> bool:
         """Whether this is a user of the run."""
@@ -157,6 +153,7 @@ def seen_by(
     finish_us: int,
     sales: Mapping[int, Terms],
     webs_lost: int = 0,
+    faults_us: Sequence[tuple[int, int]] = (),
 ) -> Seen:
     """What all loaders saw together; the names are those of Seen."""
     counts: Counter[str] = Counter()
@@ -173,4 +170,5 @@ def seen_by(
         shown=[screens for harvest in harvests for screens in harvest.shown],
         counts=counts,
         webs_lost=webs_lost,
+        faults_us=faults_us,
     )

@@ -132,7 +132,8 @@ def _single(name: str, unit: str, count: int, value: float) -> Measure:
 
 def counts(harvests: Sequence[Harvest]) -> dict[str, int]:
     """Those of the loaders, and of their claims: claims, held, confirmed, refused (finally),
-    refused.NAME, unanswered (sent, and neither confirmed nor finally refused). `errors` are the
+    given_up (refused for now so often that the buyer stopped), refused.NAME of both, unanswered
+    (sent, and neither confirmed nor ended). `errors` are the
     loaders', the claims unanswered, and those refused for no good reason."""
     total = _sum(harvest.counts for harvest in harvests)
     total["dropped"] = sum(each.dropped for harvest in harvests for each in harvest.health)
@@ -149,7 +150,7 @@ def _counted(claim: Claim) -> Iterator[str]:
     if claim.confirmed_us:
         yield "confirmed"
     elif claim.ended_us:
-        yield "refused"
+        yield "given_up" if claim.is_given_up else "refused"
         known = ERRORS_BY_CODE.get(claim.code)
         yield f"refused.{known.name if known else claim.code}"
         if known is None or claim.code in FAULTY:

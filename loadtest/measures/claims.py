@@ -6,18 +6,26 @@ from typing import Final, NamedTuple
 
 from loadtest.measures.histogram import Measured
 from loadtest.swarm.pipe import ClaimLog
+from server.errors import ERRORS
 
 NUMBERS: Final = (
     "crowd", "sale", "quantity", "intended_us", "sent_us", "held_us", "confirmed_us", "ended_us",
-    "attempts", "code", "order_id", "epoch", "seq", "room", "back_us",
+    "attempts", "code", "order_id", "epoch", "seq", "room",
 )  # fmt: skip
 ID_BYTES: Final = 16
-AWAY_US: Final = 1 << 62  # `back_us` of a buyer who has not come back
+# Refusals that say nothing about the goods: the same claim goes out again. sold_out may be tried
+# again too, with a new id and patience that nobody has here.
+REPEATED: Final = frozenset({
+    "busy", "outcome_unknown", "unavailable", "internal", "rate_limited", "stock_rebuilding",
+    "sale_not_open", "show_not_live", "show_paused", "token_required", "token_expired",
+})  # fmt: skip
+UNDECIDED: Final = frozenset(ERRORS[name].code for name in REPEATED)
+AWAY_US: Final = 1 << 62  # instead of the instant at which a buyer was back: not yet
 
 
 class Claim(NamedTuple):
-    """One row of a ClaimLog; 0: never, none. `back_us`: when its buyer, who had lost the connection
-    while it was open, was signed in again."""
+    """One row of a ClaimLog; 0: never, none. `cuts`: (lost_us, back_us) of each time that its buyer
+    lost the connection while it was open, and was signed in again (AWAY_US: was not)."""
 
     user: str
     claim_id: bytes
@@ -35,7 +43,12 @@ class Claim(NamedTuple):
     epoch: int
     seq: int
     room: int
-    back_us: int = 0
+    cuts: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its buyer stopped sending it, and no order came of it."""
+        return bool(self.ended_us) and not self.confirmed_us and self.code in UNDECIDED
 
     @property
     def is_bot(self) -> bool:
@@ -55,6 +68,8 @@ class ClaimTable:
         self._users: list[str] = []
         self._ids = bytearray()
         self._numbers = {name: array("q") for name in NUMBERS}
+        self._cuts = array("q")  # row, lost_us, back_us of each
+        self._away: dict[int, int] = {}  # row -> where its back_us will stand
 
     def __len__(self) -> int:
         return len(self._users)
@@ -110,9 +125,16 @@ class ClaimTable:
         if final:
             self._first("ended_us", row, t_us)
 
+    def cut(self, row: int, t_us: int) -> None:
+        """Its buyer has lost the connection. Said again while away, it changes nothing."""
+        if row not in self._away:
+            self._cuts.extend((row, t_us, AWAY_US))
+            self._away[row] = len(self._cuts) - 1
+
     def back(self, row: int, t_us: int) -> None:
-        """Its buyer is signed in again; AWAY_US: has lost the connection."""
-        self._numbers["back_us"][row] = t_us
+        """Its buyer is signed in, again if there was a cut."""
+        if (place := self._away.pop(row, None)) is not None:
+            self._cuts[place] = t_us
 
     def _first(self, name: str, row: int, t_us: int) -> bool:
         """Note when it happened, unless it has happened before."""
@@ -133,6 +155,7 @@ class ClaimTable:
         columns = {name: column.tobytes() for name, column in self._numbers.items()}
         columns["user"] = "\0".join(self._users).encode()
         columns["claim_id"] = bytes(self._ids)
+        columns["cuts"] = self._cuts.tobytes()
         return ClaimLog(len(self), columns)
 
 
@@ -144,5 +167,15 @@ def rows(log: ClaimLog) -> Iterator[Claim]:
     cut = [ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)]
     numbers = [array("q", log.columns[name]) for name in NUMBERS]
     users = log.columns["user"].decode().split("\0")
-    for user, claim_id, *values in zip(users, cut, *numbers, strict=True):
-        yield Claim(user, claim_id, *values)
+    cuts = _cuts(log)
+    for row, (user, claim_id, *values) in enumerate(zip(users, cut, *numbers, strict=True)):
+        yield Claim(user, claim_id, *values)._replace(cuts=tuple(cuts.get(row, ())))
+
+
+def _cuts(log: ClaimLog) -> dict[int, list[tuple[int, int]]]:
+    """Row -> its cuts, in the order in which they happened."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    flat = iter(array("q", log.columns["cuts"]))
+    for row, lost_us, back_us in zip(flat, flat, flat, strict=True):
+        found.setdefault(row, []).append((lost_us, back_us))
+    return found

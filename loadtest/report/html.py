@@ -81,6 +81,17 @@ def audit_card(summary: Summary) -> str:
     return card(name, Text(f"{wrong:,} 处问题", f"{wrong:,} wrong"), told, "no")
 
 
+def given_up_card(summary: Summary, claims: int) -> str:
+    """Claims that were refused for now until their buyers stopped; "" when there are none."""
+    given_up = summary.counts.get("given_up", 0)
+    if not given_up:
+        return ""
+    kind, small = of_check(summary, "given_up.share")
+    small = small or both(Text(f"{claims:,} 次中 {given_up:,} 次", f"{given_up:,} of {claims:,}"))
+    name = texts.check_name("given_up.share")
+    return card(name, texts.plain(texts.percent(given_up / claims)), small, kind)
+
+
 def key_figures(summary: Summary) -> Iterator[str]:
     """What people ask first."""
     counts = summary.counts
@@ -93,6 +104,7 @@ def key_figures(summary: Summary) -> Iterator[str]:
             both(Text(f"峰值每秒 {peak:,.0f} 次", f"peak {peak:,.0f} per second")) if peak else ""
         )
         yield card(Text("抢购次数", "Claims"), texts.plain(f"{claims:,}"), told)
+        yield given_up_card(summary, claims)
     for name in ("claim_held", "claim_confirmed", "stale"):
         yield latency_card(summary, name)
     yield sold_out_card(summary)

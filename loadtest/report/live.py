@@ -32,13 +32,16 @@ COLOURS = {
     "pass": "green", "threshold": "yellow", "audit": "red", "invalid": "magenta",
     "interrupted": "white",
 }  # fmt: skip
-FIGURES = ("open", "claims_intended", "held", "confirmed", "refused", "left", "errors")
+FIGURES = (
+    "open", "claims_intended", "held", "confirmed", "refused", "given_up", "left", "errors",
+)  # fmt: skip
 NAMES = {
     "open": Text("在线", "open"),
     "claims_intended": Text("想抢/秒", "claims/s"),
     "held": Text("抢到/秒", "held/s"),
     "confirmed": Text("落库/秒", "confirmed/s"),
     "refused": Text("没抢到/秒", "refused/s"),
+    "given_up": Text("放弃/秒", "given up/s"),
     "left": Text("剩余", "left"),
     "errors": Text("出错/秒", "errors/s"),
 }

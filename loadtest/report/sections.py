@@ -90,6 +90,7 @@ def timeline(summary: Summary) -> str:
         (of("claims_intended", "c1"), Text("想抢", "intended")),
         (of("held", "c4"), Text("抢到", "held")),
         (of("refused", "c6", dashed=True), Text("没抢到", "refused")),
+        (of("given_up", "c3", dashed=True), Text("放弃", "given up")),
         (of("errors", "c2"), Text("出错", "errors")),
     ]
     late = [

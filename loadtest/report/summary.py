@@ -183,8 +183,9 @@ class LiveRoom(Struct, frozen=True):
 class Summary(Struct, frozen=True, kw_only=True):
     """One run. `scenario` is what was asked, as plain values (its own form may move on).
 
-    counts: people, joined, acts, dropped, claims, held, confirmed, refused, errors, reconnects,
-    frames, bytes, lines_sent, lines_delivered, lines_folded, witnessed, witness_lost, coalesced,
+    counts: people, joined, acts, dropped, claims, held, confirmed, refused, given_up (claims that
+    their buyers stopped sending, no order came of them), unanswered, errors, reconnects, frames,
+    bytes, lines_sent, lines_delivered, lines_folded, witnessed, witness_lost, coalesced,
     and the refusals by name (`refused.sold_out`). Measures without a distribution
     (`sold_out_99`) carry their one value in every percentile.
     """
@@ -216,7 +217,8 @@ class Second(Struct, frozen=True):
     """One second of a run under way, for those who watch it: not part of `summary.json`.
 
     `done` is the share of the phase that is over. `values` are those of a Point; `totals` counts
-    since the run began (names of Summary.counts, and people); `quick` is (p50, p99) in ms.
+    since the run began (names of Summary.counts, and people); `quick` is (p50, p99) in ms of the
+    loader with the worst p99.
     """
 
     phase: Phase

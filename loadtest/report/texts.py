@@ -36,6 +36,7 @@ MEASURES = {
 }
 SPECIAL = {
     "errors.share": Text("出错比例", "Errors"),
+    "given_up.share": Text("放弃的抢购比例", "Claims given up"),
     "dropped.share": Text("漏发比例", "Acts not sent"),
     "audit.problems": Text("审计发现的问题", "Problems found by the audit"),
     "fair.inversions": Text("插队比例（50 毫秒内）", "Later claim won (within 50 ms)"),

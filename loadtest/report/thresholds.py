@@ -17,7 +17,10 @@ OTHERS = ("bytes_per_viewer_s", "chat_delivered")  # without "_ms"
 STATS = {
     "p50": "p50", "p90": "p90", "p99": "p99", "p999": "p999", "max": "max", "mean": "mean",
 }  # fmt: skip
-SHARES = ("errors.share", "dropped.share", "fair.inversions", "fair.bot_bias", "fair.rank")
+SHARES = (
+    "errors.share", "given_up.share", "dropped.share", "fair.inversions", "fair.bot_bias",
+    "fair.rank",
+)  # fmt: skip
 FORM = re.compile(r"(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)")
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq,
@@ -63,6 +66,8 @@ def special(name: str, summary: Summary) -> float | None:
     match name:
         case "errors.share":
             return share(counts.get("errors", 0), counts.get("acts", 0))
+        case "given_up.share":
+            return share(counts.get("given_up", 0), counts.get("claims", 0))
         case "dropped.share":
             return share(summary.honesty.dropped, summary.honesty.acts)
         case "audit.problems":

@@ -12,7 +12,7 @@ from typing import Final
 import uuid_utils
 from msgspec import UNSET, UnsetType
 
-from loadtest.measures.claims import AWAY_US, ClaimTable
+from loadtest.measures.claims import REPEATED, ClaimTable
 from loadtest.swarm.connection import Connection
 from loadtest.swarm.entrance import Swarm, Who
 from loadtest.swarm.sight import Fault
@@ -26,12 +26,6 @@ from server.protocol.messages import (
     RefusedReply,
 )
 
-# Refusals that say nothing about the goods: the same claim goes out again. sold_out may be tried
-# again too, with a new id and patience that nobody has here.
-REPEATED: Final = frozenset({
-    "busy", "outcome_unknown", "unavailable", "internal", "rate_limited", "stock_rebuilding",
-    "sale_not_open", "show_not_live", "show_paused", "token_required", "token_expired",
-})  # fmt: skip
 RETRY_MIN_MS: Final = 300
 RETRY_MAX_MS: Final = 5_000
 ATTEMPTS_MAX: Final = 200
@@ -304,7 +298,7 @@ class Buyer(Connection):
     def on_signed_in(self) -> None:
         """As a page does when it is back: undecided claims go out again, holds are asked for."""
         for purchase in self.purchases.values():
-            self._back(purchase, self.swarm.now_us())
+            self.till.table.back(purchase.row, self.swarm.now_us())
             if purchase.undecided and purchase.timer is None and purchase.phase == "unknown":
                 self.repeat(purchase)
             elif purchase.phase in ("given_up", "held"):
@@ -313,13 +307,10 @@ class Buyer(Connection):
     def on_away(self) -> None:
         self._asked.clear()
         for purchase in self.purchases.values():
-            self._back(purchase, AWAY_US)
+            if purchase.open:
+                self.till.table.cut(purchase.row, self.swarm.now_us())
             if purchase.phase == "sending":
                 purchase.phase = "unknown"
-
-    def _back(self, purchase: Purchase, t_us: int) -> None:
-        if purchase.open:
-            self.till.table.back(purchase.row, t_us)
 
 
 def _content(answer: ClaimState) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ from server.protocol.messages import Tick
 US_PER_S: Final = 1_000_000
 BUCKET_BITS: Final = 8  # as in measures.staleness
 # The claim log tells these itself.
-IN_CLAIM_LOG: Final = ("held", "confirmed", "refused", "dropped", "open")
+IN_CLAIM_LOG: Final = ("held", "confirmed", "refused", "given_up", "dropped", "open")
 
 
 class Ledger:

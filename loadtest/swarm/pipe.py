@@ -123,6 +123,7 @@ class ClaimLog(Struct):
     array('q') as bytes: `crowd`, `sale`, `quantity`, `intended_us`, `sent_us` (first attempt),
     `held_us`, `confirmed_us`, `ended_us` (finally refused), `attempts`, `code` (last refusal),
     `order_id`, `epoch`, `seq`, `room`. `claim_id`: 16 bytes each. `user`: text joined by NUL.
+    `cuts`: (row, lost_us, back_us) of each loss of a connection while a claim was open.
     """
 
     n: int

@@ -55,6 +55,7 @@ class World:
         self.epoch = EPOCH
         self.is_at_rest = True
         self.webs_lost = 0
+        self.faults_us: list[tuple[int, int]] = []
         self.pays = False
 
     # --- Bending ---------------------------------------------------------------------------------
@@ -104,6 +105,7 @@ class World:
             shown=[self._screen(), *self.screens],
             counts=self.counts,
             webs_lost=self.webs_lost,
+            faults_us=self.faults_us,
         )
 
     def _screen(self) -> Shown:

@@ -74,6 +74,29 @@ DROPS_CONFIRMATION: Final = Breakage(
     ),
 )
 
+# The buyer of the fifth unit is hung up on when the order is stored, and kept out from then on.
+HANGS_UP: Final = Breakage(
+    "hangs_up_on_one_buyer",
+    (
+        Edit(
+            "server/hub/claims.py",
+            "        for buyer, state in orders:\n            if self._in_flight",
+            "        for buyer, state in orders:\n            if state.seq == 5:\n"
+            "                self.room.hub.kept_out = buyer\n"
+            "                for viewer in tuple(self.room.viewers_of(buyer)):\n"
+            "                    viewer.close(1013)\n"
+            "                continue\n            if self._in_flight",
+        ),
+        Edit(
+            "server/hub/room.py",
+            "        if viewer.user is None:\n            self.hub.count_user(user)\n",
+            '        if user == getattr(self.hub, "kept_out", ""):\n'
+            '            raise Refused("too_many_connections")\n'
+            "        if viewer.user is None:\n            self.hub.count_user(user)\n",
+        ),
+    ),
+)
+
 # Every third tick carries the first version of the stock again.
 COUNTER_BACK: Final = Breakage(
     "sends_a_counter_backwards",
@@ -131,7 +154,7 @@ BOTS_FIRST: Final = Breakage(
     ),
 )
 
-ALL: Final = (OVERSELLS, DROPS_CONFIRMATION, COUNTER_BACK, LATE_ROOM, BOTS_FIRST)
+ALL: Final = (OVERSELLS, DROPS_CONFIRMATION, HANGS_UP, COUNTER_BACK, LATE_ROOM, BOTS_FIRST)
 
 
 def broken(folder: Path, *breakages: Breakage) -> Path:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.audit import invariants
 from loadtest.audit.books import Give, OtherTake, Released
 from loadtest.audit.findings import REASONS, TIMELINES_MAX, WORDS
 from loadtest.measures.claims import AWAY_US
@@ -17,6 +18,7 @@ from tests.loadtest.audit_world import (
     FINISH_US,
     SALE,
     SECOND_US,
+    T0_US,
     World,
     offence,
 )
@@ -258,20 +260,60 @@ def test_audit_when_stored_just_before_the_end_then_told_on_asking_is_soon_enoug
     assert world.audit().ok
 
 
+FAULT_US = T0_US, 9 * SECOND_US  # while its people buy
+LATE_FAULT_US = FINISH_US - 2 * SECOND_US, FINISH_US
+TOLD_US = 2 * SECOND_US  # when the server should have told the order of FAULT_US at the latest
+
+
 @pytest.mark.parametrize(
-    ("back_us", "found"),
+    ("back_us", "excused"),
     [
-        (FINISH_US + 1, set()),
-        (FINISH_US - SECOND_US, set()),
-        (FINISH_US - 5 * SECOND_US, {"never_told"}),
+        (FINISH_US + 1, True),
+        (FINISH_US - SECOND_US, True),
+        (FINISH_US - 5 * SECOND_US, False),
     ],
 )
-def test_audit_when_a_buyer_came_back_at_the_end_then_asking_is_soon_enough(
-    back_us: int, found: set[str]
+def test_audit_when_a_fault_cut_a_buyer_off_then_being_back_at_the_end_is_soon_enough(
+    back_us: int, excused: bool
 ) -> None:
     world = World()
-    world.bend_claim(0, confirmed_us=FINISH_US + 2, back_us=back_us)
-    assert names(world.audit()) == found
+    world.faults_us = [FAULT_US]
+    world.bend_claim(0, confirmed_us=FINISH_US + 2, cuts=((TOLD_US, back_us),))
+    audit = world.audit()
+    assert names(audit) == (set() if excused else {"never_told"})
+    assert [each.name for each in audit.explained] == (["buyer_away"] if excused else [])
+
+
+@pytest.mark.parametrize("confirmed_us", [0, FINISH_US + 2])
+@pytest.mark.parametrize(
+    ("cuts", "faults_us"),
+    [
+        ([(TOLD_US, AWAY_US)], []),  # nobody broke anything: the server closed it
+        ([(FAULT_US[1], AWAY_US)], [FAULT_US]),  # after the fault and its aftermath
+        ([(FINISH_US - SECOND_US, FINISH_US)], [LATE_FAULT_US]),  # it was late before the cut
+        # Back from the fault in time and cut off again, by the server.
+        ([(TOLD_US, 3 * SECOND_US), (10 * SECOND_US, AWAY_US)], [FAULT_US]),
+        # A second fault does not move what was due before it.
+        ([(TOLD_US, 3 * SECOND_US), (FINISH_US - SECOND_US, AWAY_US)], [FAULT_US, LATE_FAULT_US]),
+    ],
+)
+def test_audit_when_no_fault_excuses_the_cut_then_never_told(
+    cuts: list[tuple[int, int]], faults_us: list[tuple[int, int]], confirmed_us: int
+) -> None:
+    world = World()
+    world.faults_us = faults_us
+    world.bend_claim(0, confirmed_us=confirmed_us, cuts=tuple(cuts))
+    audit = world.audit()
+    assert (names(audit), audit.explained) == ({"never_told"}, [])
+
+
+def test_audit_when_a_buyer_is_kept_out_long_after_a_fault_then_never_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(invariants, "BACK_WITHIN_US", 10 * SECOND_US)
+    world = World()
+    buyer_away(world)
+    assert names(world.audit()) == {"never_told"}
 
 
 def test_audit_when_units_came_back_after_a_refusal_then_it_is_not_undersold() -> None:
@@ -346,7 +388,8 @@ def dead_letter(world: World) -> None:
 
 
 def buyer_away(world: World) -> None:
-    world.bend_claim(0, confirmed_us=0, order_id=0, back_us=AWAY_US)
+    world.faults_us = [FAULT_US]
+    world.bend_claim(0, confirmed_us=0, order_id=0, cuts=((T0_US, AWAY_US),))
 
 
 def confirmed_late(world: World) -> None:

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from loadtest.audit.seen import Asked, Terms, gathered, seen_by
-from loadtest.measures.claims import ClaimTable
+from loadtest.measures.claims import REPEATED, ClaimTable
 from loadtest.measures.histogram import Measured
-from loadtest.swarm.buying import REPEATED
 from loadtest.swarm.pipe import Harvest, Offence, Shown
 from server.errors import ERRORS
 from tests.loadtest.audit_world import World

@@ -6,12 +6,13 @@ LIVESALE_TEST_LONG=1 (`make test-faults`).
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loadtest import target
 from loadtest.report.summary import Summary
 from loadtest.run import run
-from loadtest.scenario import Arrivals, Crowd, SaleTerms, Scenario
+from loadtest.scenario import Arrivals, Crowd, Fault, SaleTerms, Scenario
 from tests.conftest import LONG
 from tests.loadtest import breakage
 from tests.loadtest.breakage import Breakage
@@ -106,6 +107,29 @@ async def test_run_when_a_confirmation_is_dropped_then_its_claim_is_named(tmp_pa
     (claim,) = finding.claims
     assert any("held: seq 5" in what for _, where, what in claim.steps if where == "client")
     assert not any("confirmed" in what for _, where, what in claim.steps if where == "client")
+
+
+@only_long
+async def test_run_when_a_buyer_is_hung_up_on_without_a_fault_then_that_is_named(
+    tmp_path: Path,
+) -> None:
+    summary = await outcome_of(scenario(seconds=6), tmp_path, breakage.HANGS_UP)
+    assert named(summary) == {"never_told"}
+    assert summary.audit.explained == []
+    assert summary.exit == 11
+
+
+@only_long
+async def test_run_when_everybody_is_dropped_on_purpose_then_nothing_is_found(
+    tmp_path: Path,
+) -> None:
+    wanted = msgspec.structs.replace(
+        scenario(seconds=4), fault=[Fault(at_s=0.9, kind="drop", share=1.0)]
+    )
+    summary = await outcome_of(wanted, tmp_path)
+    assert summary.audit.findings == []
+    assert {each.name for each in summary.audit.explained} <= {"buyer_away"}
+    assert summary.counts["reconnects"] > 0
 
 
 @only_long

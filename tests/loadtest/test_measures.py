@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.measures import build
-from loadtest.measures.claims import Claim, ClaimTable, rows
+from loadtest.measures.claims import AWAY_US, Claim, ClaimTable, rows
 from loadtest.measures.histogram import VALUE_MAX, Histogram, Measured
 from loadtest.measures.staleness import made
 from loadtest.swarm.pipe import FROM_LOADER, Harvest, Health, Pulse
@@ -175,13 +175,20 @@ def test_log_when_read_back_then_the_same_rows() -> None:
     for user in ("lt-r-b1", "lt-r-x20", "lt-a-x-h3"):
         intend(table, user, room=1)
     table.refused(1, 9, 1308, final=True)
+    table.back(1, 3)  # was never away
+    for row, cut_us, back_us in ((1, 4, 5), (0, 6, 0), (1, 7, 9)):
+        table.cut(row, cut_us)
+        table.cut(row, cut_us + 1)
+        if back_us:
+            table.back(row, back_us)
     read = list(rows(table.log()))
     assert [claim.is_bot for claim in read] == [False, True, False]
     assert read[1] == Claim(
         user="lt-r-x20", claim_id=(1).to_bytes(16, "big"), crowd=3, sale=7, quantity=2,
         intended_us=2_000_000, sent_us=0, held_us=0, confirmed_us=0, ended_us=9, attempts=0,
-        code=1308, order_id=0, epoch=0, seq=0, room=1,
+        code=1308, order_id=0, epoch=0, seq=0, room=1, cuts=((4, 5), (7, 9)),
     )  # fmt: skip
+    assert [claim.cuts for claim in read[::2]] == [((6, AWAY_US),), ()]
 
 
 # --- Building ------------------------------------------------------------------------------------
@@ -296,7 +303,7 @@ def test_counts_when_claims_end_differently_then_each_is_told() -> None:
     table.confirmed(4, 5, order_id=1, epoch=1, seq=1)  # row 5 was never sent: dropped
     parts = {"counts": {"errors": 2, "acts": 9}, "health": [health(dropped=1)]}
     assert build.counts([harvest_of(Measured(), table, **parts), harvest_of(Measured())]) == {
-        "claims": 6, "held": 1, "confirmed": 1, "refused": 3, "refused.sold_out": 1,
+        "claims": 6, "held": 1, "confirmed": 1, "refused": 2, "given_up": 1, "refused.sold_out": 1,
         "refused.limit_reached": 1, "refused.internal": 1, "unanswered": 1, "errors": 4,
         "acts": 9, "dropped": 1,
     }  # fmt: skip

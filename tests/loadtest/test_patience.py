@@ -1,16 +1,17 @@
-"""`--abort-on-fail`: a run ends early when it cannot pass any more, and only then."""
+"""`--abort-on-fail`: a run ends early when it is lost, for good or in all likelihood."""
 
 from pathlib import Path
 
 import pytest
 
 from loadtest.outcome import ended_early
-from loadtest.patience import MISSED_S, Patience
+from loadtest.patience import PATIENCE_S, Patience
 from loadtest.report import texts
 from loadtest.report.summary import Phase, Second, read
 
 GOLDEN = Path(__file__).with_name("golden")
 WANTED = {"stale.p99_ms": "<100", "errors.share": "<0.01"}
+MISSED_S = PATIENCE_S["p99_ms"]
 BAD, GOOD, NOTHING = (50.0, 100.0), (50.0, 99.0), None
 
 
@@ -49,12 +50,24 @@ def test_patience_when_people_are_still_joining_then_figures_do_not_count() -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "lost"), [("stale.p50_ms", True), ("stale.max_ms", True), ("stale.mean_ms", False)]
+    ("name", "wanted", "after"),
+    [
+        ("stale.p99_ms", "<50", MISSED_S),
+        ("stale.max_ms", "<50", 1),
+        ("stale.p50_ms", "<50", None),  # the slowest loader's says nothing of all
+        ("stale.mean_ms", "<50", None),
+        ("stale.max_ms", ">500", None),  # a second's p99 is not above it, the maximum may be
+    ],
 )
-def test_patience_when_a_stat_is_asked_for_then_only_what_a_second_tells_counts(
-    name: str, lost: bool
+def test_patience_when_a_stat_is_asked_for_then_as_many_seconds_tell_as_it_needs(
+    name: str, wanted: str, after: int | None
 ) -> None:
-    assert bool(seconds(*[BAD] * MISSED_S, thresholds={name: "<50"})) is lost
+    lost = [bool(seconds(*[BAD] * n, thresholds={name: wanted})) for n in range(10)]
+    assert lost == [after is not None and n >= after for n in range(10)]
+
+
+def test_patience_when_a_maximum_is_missed_after_good_seconds_then_it_is_lost_at_once() -> None:
+    assert seconds(*[GOOD] * 5, BAD, thresholds={"stale.max_ms": "<100"}) == "stale.max_ms"
 
 
 def test_patience_when_something_was_told_that_must_not_be_then_it_is_lost_at_once() -> None:

@@ -192,6 +192,7 @@ def test_threshold_when_written_wrongly_then_says_what_is_meant(
         ("sold_out_99.ms", "<=193", True),
         ("sold_out_99.ms", "<193", False),
         ("errors.share", "==0", True),
+        ("given_up.share", "==0", True),
         ("fair.bot_bias", "<1.5", True),
         ("fair.rank", ">0.9", False),
         ("chat_delivered.share", ">0.99", True),
@@ -203,6 +204,17 @@ def test_threshold_when_checked_then_by_its_measure(name: str, wanted: str, ok: 
     first = thresholds.checked({name: wanted}, golden("pass"))[0]
     assert (first.name, first.ok) == (name, ok)
     assert first.got is not None
+
+
+def test_threshold_when_buyers_gave_up_then_their_share_of_the_claims_counts() -> None:
+    run = golden("pass")
+    counts = run.counts | {"given_up": run.counts["claims"] // 4}
+    given_up = msgspec.structs.replace(run, counts=counts)
+    (check, *_) = thresholds.checked({"given_up.share": "<0.2"}, given_up)
+    assert (check.got, check.ok) == (0.25, False)
+    card = texts.SPECIAL["given_up.share"].en
+    assert card in html.page(given_up)
+    assert card not in html.page(run)
 
 
 def test_threshold_when_nothing_was_measured_then_missed() -> None:
