@@ -5,7 +5,9 @@ import {
   ClaimBook,
   claimCommand,
   cutOff,
+  isAged,
   isUndecided,
+  mayRepeat,
   newClaim,
   refused,
 } from "../src/live/claims";
@@ -115,10 +117,36 @@ describe("an answer", () => {
     expect(answered(answered(claim(), told("held")), told("not_seen")).phase).toBe("unknown");
   });
 
+  test("not_seen says nothing about an order", () => {
+    const confirmed = answered(claim(), told("confirmed"));
+    expect(answered(confirmed, told("not_seen"))).toBe(confirmed);
+  });
+
   test("a cut connection leaves an unanswered claim unknown and an answered one alone", () => {
     expect(cutOff(claim()).phase).toBe("unknown");
     const held = answered(claim(), told("held"));
     expect(cutOff(held)).toBe(held);
+  });
+});
+
+describe("a claim without an answer", () => {
+  const MINUTE = 60_000;
+  const open = claim({ phase: "unknown", made_at: 0 });
+
+  test("may go out again for ten minutes", () => {
+    expect(mayRepeat(open, 10 * MINUTE)).toBe(true);
+    expect(mayRepeat(open, 11 * MINUTE)).toBe(false);
+    expect(isAged(open, 11 * MINUTE)).toBe(true);
+  });
+
+  test("is not aged when it was held: the buyer was told", () => {
+    const lost = answered(answered(open, told("held")), told("not_seen"));
+    expect(mayRepeat(lost, 11 * MINUTE)).toBe(true);
+  });
+
+  test("goes out under no number twice", () => {
+    expect(mayRepeat({ ...open, attempt: 999 }, 0)).toBe(true);
+    expect(mayRepeat({ ...open, attempt: 1_000 }, 0)).toBe(false);
   });
 });
 
@@ -145,6 +173,17 @@ describe("the claim book", () => {
     one.put(newClaim(WISH, 1));
     two.put(newClaim(WISH, 2));
     expect(new ClaimBook(storage, "demo", "u-1").list()).toHaveLength(2);
+  });
+
+  test("of a tab whose sending was refused believes the tab that got an answer", () => {
+    const storage = new MemoryStorage();
+    const [one, two] = [1, 2].map(() => new ClaimBook(storage, "demo", "u-1"));
+    one?.put(claim());
+    const held = answered(claim({ attempt: 1 }), told("held"));
+    two?.put(held);
+    one?.put(refused(claim(), refusal("sold_out")));
+    expect(one?.list()).toEqual([held]);
+    expect(new ClaimBook(storage, "demo", "u-1").list()).toEqual([held]);
   });
 
   test("skips damaged entries", () => {

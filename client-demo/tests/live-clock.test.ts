@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { EMPTY, type LiveState } from "../src/live";
-import { untilNextStep } from "../src/ui/live";
+import { showOf, untilNextStep } from "../src/ui/live";
 import { sale } from "./samples";
 
 function selling(opens_at: number, closes_at: number): LiveState {
@@ -27,4 +27,13 @@ describe("the page's clock", () => {
     expect(untilNextStep(61_000, state)).toBe(1_000);
     expect(untilNextStep(60_500, EMPTY)).toBe(500);
   });
+});
+
+test.each([
+  ["/watch/demo", "demo"],
+  ["/watch/%E7%A7%80", "秀"],
+  ["/watch/%", "%"],
+  ["/watch", ""],
+])("of the path %s the show is %s", (path, show) => {
+  expect(showOf(path)).toBe(show);
 });

@@ -157,6 +157,21 @@ describe("chat", () => {
     expect(after(welcome(), signedIn, sent, taken, again).chat).toMatchObject([{ own: "shown" }]);
   });
 
+  test("a snapshot after a pause drops lines it lacks: they may have been removed", () => {
+    const before = welcome({ chat: [line("a-1"), line("a-2", "buy fake")] });
+    const unsent: Input[] = [{ t: "chat_sent", ref: 3, text: "还有吗" }, { t: "cut_off" }];
+    const back = welcome({ seq: 9, chat: [line("a-1"), line("a-3")] });
+    const state = after(before, signedIn, sent, taken, ...unsent, back);
+    expect(state.chat.map((entry) => entry.key)).toEqual(["a-1", "a-3", "own:3"]);
+  });
+
+  test("a recovered welcome keeps the lines before it: it brings what was removed", () => {
+    const before = welcome({ chat: [line("a-1"), line("a-2", "buy fake"), line("a-3")] });
+    const gone: LiveEvent = { k: "line_removed", seq: 6, at: 1, line: "a-2" };
+    const back = welcome({ recovered: true, seq: 6, events: [gone], chat: [line("a-4")] });
+    expect(after(before, back).chat.map((entry) => entry.key)).toEqual(["a-1", "a-3", "a-4"]);
+  });
+
   test("a refused line says why", () => {
     const muted = refusal("muted", { ref: 2 });
     const [entry] = after(welcome(), signedIn, sent, muted).chat;
@@ -186,4 +201,19 @@ test("inputs are never changed in place", () => {
   const copy = structuredClone(before);
   reduce(before, tick({ chat: [line("a-2")], folded: 1, epoch: 100, events: [said(6)] }));
   expect(before).toEqual(copy);
+});
+
+describe("a refused sign-in", () => {
+  const hello = { user: "u-1", name: "", role: "viewer", expires_at: 0 };
+  const me: Input = { t: "accepted", ref: 1, hello };
+  const turned = (name: string) =>
+    after(welcome(), me, { t: "hello_refused", refusal: refusal(name) }).me;
+
+  test.each(["token_expired", "banned"])("as %s ends it", (name) => {
+    expect(turned(name)).toBeNull();
+  });
+
+  test.each(["rate_limited", "internal", "other_user"])("as %s leaves it", (name) => {
+    expect(turned(name)).toEqual(hello);
+  });
 });

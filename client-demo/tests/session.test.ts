@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { jsonCodec } from "../src/live/codec";
-import type { Claim, Command, ServerMessage } from "../src/live/messages";
+import type { Claim, Command, RefusedReply, ServerMessage } from "../src/live/messages";
 import { LiveSession } from "../src/live/session";
 import { backoff, hinted } from "../src/live/socket";
-import { MemoryStorage, refusal, tick, welcome } from "./samples";
+import { MemoryStorage, refusal, stock, tick, welcome } from "./samples";
 
 /** The browser's end of a connection whose other end is the test. */
 class FakeSocket {
@@ -47,13 +47,13 @@ class FakeSocket {
 
 const WISH = { sale: 7, quantity: 1, price: 9900, price_version: 1 };
 
-function connect(store = new MemoryStorage()) {
+function connect(store: MemoryStorage | null = new MemoryStorage()) {
   const sockets: FakeSocket[] = [];
   const session = new LiveSession({
     url: "ws://x/ws/demo",
     show: "demo",
     codec: jsonCodec,
-    store,
+    ...(store && { store }),
     open: (url) => {
       const socket = new FakeSocket(url);
       sockets.push(socket);
@@ -66,7 +66,7 @@ function connect(store = new MemoryStorage()) {
     if (!socket) throw new Error("no socket");
     return socket;
   };
-  return { session, sockets, current, store };
+  return { session, sockets, current };
 }
 
 function goLive(room: ReturnType<typeof connect>, part = {}): FakeSocket {
@@ -77,11 +77,31 @@ function goLive(room: ReturnType<typeof connect>, part = {}): FakeSocket {
 }
 
 function signIn(room: ReturnType<typeof connect>, user = "u-1"): FakeSocket {
-  const socket = room.current();
   room.session.signIn("token");
+  return accept(room.current(), user);
+}
+
+/** The server takes the newest hello. */
+function accept(socket: FakeSocket, user = "u-1"): FakeSocket {
   const hello = { user, name: user, role: "viewer", expires_at: 9e12 };
   socket.tell({ t: "accepted", ref: socket.last("hello").ref ?? 0, hello });
   return socket;
+}
+
+/** The server sends a frame a second. */
+function hear(socket: FakeSocket, seconds: number): void {
+  for (let second = 0; second < seconds; second += 1) {
+    vi.advanceTimersByTime(1_000);
+    socket.tell(tick());
+  }
+}
+
+function refuseHello(socket: FakeSocket, name: string, part: Partial<RefusedReply> = {}): void {
+  socket.tell(refusal(name, { ref: socket.last("hello").ref ?? null, ...part }));
+}
+
+function sentBy(socket: FakeSocket, kind: Command["t"]): Command[] {
+  return socket.sent.filter((command) => command.t === kind);
 }
 
 beforeEach(() => {
@@ -171,6 +191,16 @@ describe("reconnecting", () => {
     expect(room.session.state.link.state).toBe("live");
   });
 
+  test("listeners see live only together with the values of now", () => {
+    const room = connect();
+    goLive(room, { state: { "stock:7": stock() } }).end(1006);
+    vi.advanceTimersByTime(600);
+    const seen: unknown[] = [];
+    room.session.subscribe(({ link, values }) => seen.push([link.state, values.stocks[7]?.left]));
+    goLive(room, { seq: 9, state: { "stock:7": stock({ version: 2, left: 3 }) } });
+    expect(seen).toEqual([["live", 3]]);
+  });
+
   test("unreadable bytes lead to a new connection", () => {
     const room = connect();
     goLive(room).onmessage?.({ data: "]" });
@@ -206,10 +236,10 @@ function heardOnce() {
 }
 
 describe("a page in a browser", () => {
-  const page = Object.assign(new EventTarget(), { hidden: false });
+  let page = Object.assign(new EventTarget(), { hidden: false });
 
   beforeEach(() => {
-    page.hidden = false;
+    page = Object.assign(new EventTarget(), { hidden: false });
     vi.stubGlobal("window", new EventTarget());
     vi.stubGlobal("document", page);
   });
@@ -261,31 +291,74 @@ describe("a page in a browser", () => {
     vi.advanceTimersByTime(31_500);
     expect(socket.sent.slice(before).map((command) => command.t)).toEqual(["time", "time"]);
     expect(room.session.state.link.state).toBe("live");
+    const heard = room.session.clock.now() - 60_500;
     turn(false);
     expect(socket.sent).toHaveLength(before + 3);
-    vi.advanceTimersByTime(3_600);
-    expect(room.session.state.link.state).toBe("catching_up");
+    expect(room.session.state.link).toEqual({ state: "catching_up", heardAt: heard });
+    socket.tell(tick());
+    expect(room.session.state.link.state).toBe("live");
+  });
+
+  test("is live at once when it is shown soon after a frame", () => {
+    const { room } = heardOnce();
+    turn(true);
+    vi.advanceTimersByTime(3_000);
+    turn(false);
+    expect(room.session.state.link.state).toBe("live");
+  });
+
+  test("is offline without a time of return: none is planned", () => {
+    const { room } = heardOnce();
+    window.dispatchEvent(new Event("offline"));
+    expect(room.session.state.link).toMatchObject({ state: "offline", retryAt: 0 });
+  });
+
+  test("of a machine that slept says how old it is, although its clock stood still", () => {
+    const { room, socket } = heardOnce();
+    const before = socket.sent.length;
+    const heard = room.session.clock.now();
+    vi.setSystemTime(Date.now() + 3_600_000);
+    vi.advanceTimersByTime(500);
+    expect(room.session.state.link).toEqual({
+      state: "catching_up",
+      heardAt: heard - 3_600_000,
+    });
+    expect(socket.sent.slice(before).map((command) => command.t)).toEqual(["time"]);
+    socket.tell(tick());
+    expect(room.session.state.link.state).toBe("live");
+  });
+
+  test("is told once of what happens, however often it was started", () => {
+    const { room, socket } = heardOnce();
+    room.session.start();
+    const before = socket.sent.length;
+    window.dispatchEvent(new Event("online"));
+    expect(socket.sent).toHaveLength(before + 1);
   });
 
   test("is left alone after stop", () => {
     const { room, socket } = heardOnce();
     room.session.stop();
     const before = socket.sent.length;
+    const timers = vi.getTimerCount();
     turn(true);
     turn(false);
     window.dispatchEvent(new Event("online"));
+    room.session.wake();
     expect(room.sockets).toHaveLength(1);
     expect(socket.sent).toHaveLength(before);
+    expect(vi.getTimerCount()).toBe(timers);
   });
 });
 
 describe("buying", () => {
   test("stores the claim before it is sent", () => {
-    const room = connect();
+    const store = new MemoryStorage();
+    const room = connect(store);
     goLive(room);
     const socket = signIn(room);
     const storedAtSend: number[] = [];
-    socket.send = () => storedAtSend.push(room.store.length);
+    socket.send = () => storedAtSend.push(store.length);
     room.session.buy(WISH);
     expect(storedAtSend).toEqual([1]);
   });
@@ -294,6 +367,61 @@ describe("buying", () => {
     const room = connect();
     goLive(room);
     expect(room.session.buy(WISH)).toBeNull();
+  });
+
+  test("twice before an answer is one claim", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    const first = room.session.buy(WISH);
+    expect(room.session.buy(WISH)).toEqual(first);
+    room.session.buy({ ...WISH, sale: 8 });
+    expect(sentBy(socket, "claim")).toHaveLength(2);
+  });
+
+  test("works where the browser blocks storage", () => {
+    const blocked = {
+      get(): Storage {
+        throw new DOMException("blocked", "SecurityError");
+      },
+      configurable: true,
+    };
+    Object.defineProperty(globalThis, "localStorage", blocked);
+    const room = connect(null);
+    Reflect.deleteProperty(globalThis, "localStorage");
+    goLive(room);
+    const socket = signIn(room);
+    room.session.buy(WISH);
+    signIn(room);
+    expect(socket.last("claim")).toMatchObject({ attempt: 1 });
+  });
+
+  test("remembers when the wait ended", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    room.session.buy(WISH);
+    const { ref, claim_id } = socket.last("claim");
+    socket.tell({ t: "accepted", ref, claim: { claim_id, status: "held", quantity: 1 } });
+    expect(room.session.state.claims[0]).not.toHaveProperty("settled_at");
+    socket.tell({ t: "order", order: { claim_id, status: "confirmed" } });
+    const settled_at = room.session.clock.now();
+    vi.advanceTimersByTime(5_000);
+    socket.tell({ t: "order", order: { claim_id, status: "paid" } });
+    expect(room.session.state.claims[0]).toMatchObject({ settled_at });
+  });
+
+  test("a busy server gets the pause it asks for", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    room.session.buy(WISH);
+    const { ref } = socket.last("claim");
+    socket.tell(refusal("outcome_unknown", { ref, retryable: true, retry_ms: 20_000 }));
+    hear(socket, 19);
+    expect(sentBy(socket, "claim")).toHaveLength(1);
+    hear(socket, 12);
+    expect(sentBy(socket, "claim")).toHaveLength(2);
   });
 
   test("goes from sending over held to confirmed", () => {
@@ -430,6 +558,132 @@ describe("buying", () => {
     const socket = signIn(after, "u-2");
     expect(socket.sent.some((command) => command.t === "claim")).toBe(false);
     expect(after.session.state.claims).toEqual([]);
+  });
+});
+
+describe("a claim that was cut off long ago", () => {
+  /** By server time a day later, the buyer is signed in again. */
+  function dayLater() {
+    const room = connect();
+    goLive(room);
+    const before = signIn(room);
+    room.session.buy(WISH);
+    const { claim_id } = before.last("claim");
+    before.end(1006);
+    vi.advanceTimersByTime(600);
+    const socket = accept(goLive(room, { now: 1_000_000 + 24 * 3_600_000 }));
+    const { ref } = socket.last("order_status");
+    return { room, socket, claim_id, ref };
+  }
+
+  test("is asked for, not sent again", () => {
+    const { socket, claim_id } = dayLater();
+    expect(socket.last("order_status").claim_id).toBe(claim_id);
+    expect(sentBy(socket, "claim")).toEqual([]);
+  });
+
+  test("and never arrived ends as refused: the buyer may try anew", () => {
+    const { room, socket, claim_id, ref } = dayLater();
+    socket.tell({ t: "accepted", ref, order: { claim_id, status: "not_seen" } });
+    expect(room.session.state.claims[0]?.phase).toBe("refused");
+    room.session.buy(WISH);
+    expect(socket.last("claim").claim_id).not.toBe(claim_id);
+  });
+
+  test("and did arrive is shown as what became of it", () => {
+    const { room, socket, claim_id, ref } = dayLater();
+    socket.tell({ t: "accepted", ref, order: { claim_id, status: "confirmed" } });
+    expect(room.session.state.claims[0]?.answer?.status).toBe("confirmed");
+  });
+});
+
+describe("a token whose time is over", () => {
+  function expired() {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    room.session.buy(WISH);
+    const first = socket.last("claim");
+    socket.tell(refusal("outcome_unknown", { ref: first.ref, retryable: true, retry_ms: 300 }));
+    room.session.chat("还有吗");
+    const { ref = null } = socket.last("chat");
+    socket.tell(refusal("token_expired", { ref, retryable: true }));
+    return { room, socket, first };
+  }
+
+  test("ends the sign-in, whatever command was refused for it", () => {
+    const { room } = expired();
+    expect(room.session.state.me).toBeNull();
+    expect(room.session.state.signInRefusal?.name).toBe("token_expired");
+    expect(room.session.buy(WISH)).toBeNull();
+  });
+
+  test("is not tried again, and claims wait for the next sign-in", () => {
+    const { room, socket, first } = expired();
+    hear(socket, 20);
+    expect(sentBy(socket, "claim")).toHaveLength(1);
+    signIn(room);
+    expect(socket.last("claim")).toMatchObject({ claim_id: first.claim_id, attempt: 1 });
+  });
+
+  test("takes no new token away that is on its way", () => {
+    const { room, socket } = expired();
+    room.session.signIn("new");
+    socket.tell(refusal("token_expired", { ref: 900 }));
+    accept(socket);
+    socket.end(1006);
+    vi.advanceTimersByTime(600);
+    expect(goLive(room).last("hello").token).toBe("new");
+  });
+
+  test("and another viewer's after it lead to a new connection", () => {
+    const { room, socket } = expired();
+    room.session.signIn("other");
+    refuseHello(socket, "other_user");
+    vi.advanceTimersByTime(600);
+    const next = accept(goLive(room), "u-2");
+    expect(next).not.toBe(socket);
+    expect(next.last("hello").token).toBe("other");
+    expect(room.session.state.me?.user).toBe("u-2");
+  });
+
+  test("and another viewer's: the first one's claims are neither shown nor sent", () => {
+    const { room, socket } = expired();
+    room.session.signIn("other");
+    refuseHello(socket, "other_user");
+    vi.advanceTimersByTime(600);
+    const next = accept(goLive(room), "u-2");
+    expect(room.session.state.claims).toEqual([]);
+    hear(next, 20);
+    expect(sentBy(next, "claim")).toEqual([]);
+  });
+});
+
+describe("a sign-in that is refused", () => {
+  test("for a passing reason is tried again, and nobody is signed out", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    room.session.signIn("renewed");
+    refuseHello(socket, "rate_limited", { retryable: true, retry_ms: 1_000 });
+    expect(room.session.state.me?.user).toBe("u-1");
+    const before = sentBy(socket, "hello").length;
+    vi.advanceTimersByTime(1_600);
+    expect(sentBy(socket, "hello")).toHaveLength(before + 1);
+    accept(socket);
+    expect(room.session.state.signInRefusal).toBeNull();
+  });
+
+  test("because the connection is another viewer's leaves that one signed in", () => {
+    const room = connect();
+    goLive(room);
+    const socket = signIn(room);
+    room.session.signIn("other");
+    refuseHello(socket, "other_user");
+    expect(room.session.state.me?.user).toBe("u-1");
+    socket.end(1006);
+    vi.advanceTimersByTime(600);
+    expect(goLive(room).last("hello").token).toBe("token");
   });
 });
 

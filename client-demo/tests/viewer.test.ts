@@ -1,10 +1,13 @@
 /** The pure parts of the viewer page: what is announced, kept, let fly, and how a video plays. */
 
 import { describe, expect, test } from "vitest";
+import type { ChatEntry } from "../src/live";
 import { chatNews, stockNews } from "../src/viewer/announce";
 import { freeLane, laneCount } from "../src/viewer/danmaku";
+import { OwnTaps } from "../src/viewer/hearts";
 import { wayOf } from "../src/viewer/playback";
 import { DEFAULT_PREFS, parsePrefs } from "../src/viewer/prefs";
+import { withoutRepeated } from "../src/viewer/said-again";
 
 describe("stock is announced", () => {
   test.each<[number, number, number | null]>([
@@ -12,13 +15,27 @@ describe("stock is announced", () => {
     [60, 51, null],
     [50, 49, null],
     [11, 10, 10],
-    [60, 9, 10],
+    [60, 9, 9],
     [1, 0, 0],
     [60, 0, 0],
     [0, 0, null],
     [9, 40, null],
-  ])("from %i to %i: %s", (before, after, stop) => {
-    expect(stockNews(before, after)).toBe(stop);
+  ])("from %i to %i: %s", (before, after, said) => {
+    expect(stockNews(null, before, after)).toBe(said);
+  });
+
+  test("once for each stop, however many are sold after it", () => {
+    const said: (number | null)[] = [null];
+    for (let left = 60; left > 8; left -= 1) {
+      said.push(stockNews(said.at(-1) ?? null, left, left - 1));
+    }
+    expect([...new Set(said)]).toEqual([null, 50, 10]);
+  });
+
+  test("no longer once there are more again", () => {
+    expect(stockNews(0, 0, 20)).toBeNull();
+    expect(stockNews(10, 8, 10)).toBe(10);
+    expect(stockNews(10, 10, 11)).toBeNull();
   });
 });
 
@@ -32,6 +49,39 @@ test("of many chat lines the newest three are read and the rest is counted", () 
   }));
   expect(chatNews(lines)).toEqual({ lines: lines.slice(2), more: 2 });
   expect(chatNews(lines.slice(0, 1))).toEqual({ lines: lines.slice(0, 1), more: 0 });
+});
+
+describe("hearts for own taps", () => {
+  test("do not rise again when the room's total has them", () => {
+    const taps = new OwnTaps();
+    taps.sent(2, 0);
+    taps.sent(1, 200);
+    expect(taps.others(2, 300)).toBe(0);
+    expect(taps.others(5, 400)).toBe(4);
+  });
+
+  test("of taps that never arrived hold back nobody's for long", () => {
+    const taps = new OwnTaps();
+    taps.sent(30, 0);
+    expect(taps.others(7, 6_000)).toBe(7);
+  });
+});
+
+describe("an own line that was not delivered", () => {
+  const line = (key: string, text: string, own: ChatEntry["own"]): ChatEntry => ({
+    key,
+    line: { id: key, user: "u", name: "", role: "viewer", text },
+    own,
+  });
+  const keys = (chat: ChatEntry[]) => withoutRepeated(chat).map(({ key }) => key);
+
+  test("leaves the list once it is said again", () => {
+    const lost = line("own:1", "冲", "unsent");
+    expect(keys([lost, line("a", "冲", null)])).toEqual(["own:1", "a"]);
+    expect(keys([lost, line("own:2", "冲", "sending")])).toEqual(["own:2"]);
+    expect(keys([lost, line("own:2", "冲", "unsent")])).toEqual(["own:2"]);
+    expect(keys([line("b", "冲", "shown"), lost])).toEqual(["b", "own:1"]);
+  });
 });
 
 describe("danmaku settings", () => {

@@ -29,7 +29,9 @@ class Wire:
         self.paths[event["requestId"]] = event["request"]["url"].split("/", 3)[-1]
 
     def finished(self, event: dict[str, Any]) -> None:
-        path = self.paths[event["requestId"]]
+        path = self.paths.get(event["requestId"])
+        if path is None:
+            return  # asked for before this began, by the page that was left
         self.bytes[path] = self.bytes.get(path, 0) + int(event["encodedDataLength"])
 
 

@@ -26,13 +26,27 @@ async def video_url() -> AsyncIterator[str]:
         yield url
 
 
-async def watch(stage: Stage, playback_url: str, *, native: bool = True) -> tuple[Page, list[str]]:
+# As phones that save power do it: no picture moves before somebody touched the page.
+REFUSE_AUTOPLAY = """
+    const { play } = HTMLMediaElement.prototype;
+    HTMLMediaElement.prototype.play = function () {
+        if (navigator.userActivation.hasBeenActive) return play.call(this);
+        return Promise.reject(new DOMException("", "NotAllowedError"));
+    };
+"""
+
+
+async def watch(
+    stage: Stage, playback_url: str, *, native: bool = True, autoplay: bool = True
+) -> tuple[Page, list[str]]:
     """The viewer page of a show with that picture, and all that it asks for. Not `native`: in a
     browser that knows no HLS itself, as most did until 2025."""
     show = await open_sale(stage, playback_url=playback_url)
     page = await stage.open("/host", PHONE)
     if not native:
         await page.add_init_script("HTMLMediaElement.prototype.canPlayType = () => ''")
+    if not autoplay:
+        await page.add_init_script(REFUSE_AUTOPLAY)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     await page.goto(f"{stage.url}/watch/{show}")
@@ -40,19 +54,38 @@ async def watch(stage: Stage, playback_url: str, *, native: bool = True) -> tupl
     return page, asked
 
 
+async def expect_moving(page: Page) -> None:
+    async def moves() -> bool:
+        return bool(await page.evaluate("document.querySelector('video').currentTime > 0.5"))
+
+    await until_answer(moves, "the video plays")
+
+
 @pytest.mark.parametrize("native", [True, False], ids=["browser", "library"])
 async def test_video_when_the_show_has_hls_then_plays(
     stage: Stage, video_url: str, native: bool
 ) -> None:
     page, asked = await watch(stage, f"{video_url}/live.m3u8", native=native)
-
-    async def moves() -> bool:
-        return bool(await page.evaluate("document.querySelector('video').currentTime > 0.5"))
-
-    await until_answer(moves, "the video plays")
+    await expect_moving(page)
     assert await page.evaluate("document.querySelector('video').videoWidth") == 64
-    assert native or [url for url in asked if PLAYER.search(url)]
+    plays_itself = await page.evaluate(
+        "document.createElement('video').canPlayType('application/vnd.apple.mpegurl') !== ''"
+    )
+    assert native or not plays_itself
+    assert bool([url for url in asked if PLAYER.search(url)]) == (not plays_itself)
     await stage.shoot("playing", page)
+    assert stage.faults == []
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["browser", "library"])
+async def test_video_when_the_browser_refuses_autoplay_then_the_sound_button_starts_it(
+    stage: Stage, video_url: str, native: bool
+) -> None:
+    page, _ = await watch(stage, f"{video_url}/live.m3u8", native=native, autoplay=False)
+    await page.locator(".sound").click()
+    await expect_moving(page)
+    assert await page.evaluate("document.querySelector('video').muted") is False
+    await expect(page.locator(".sound")).to_have_count(0)
     assert stage.faults == []
 
 

@@ -11,13 +11,14 @@ import "./shows.css";
 import "./undo.css";
 import "./numbers.css";
 import { followLang, t } from "../i18n";
+import { showOf } from "../ui/live";
 import { LangSwitch } from "../ui/parts";
 import { Console } from "./console";
 import { Desk, setToken, token } from "./desk";
 import { ActForm, Field } from "./form";
 import { ShowList } from "./show-list";
 
-const showId = decodeURIComponent(location.pathname.split("/")[2] ?? "");
+const showId = showOf(location.pathname);
 let desk: Desk | undefined;
 
 function App() {

@@ -44,6 +44,7 @@ export const en: Dictionary = {
   "chat.send": "Send",
   "chat.sending": "Sending",
   "chat.unsent": "Not delivered: connection lost",
+  "chat.again": "Send again",
   "chat.refused": "Not sent: {why}",
   "chat.me": "Me",
   "chat.host": "Host",

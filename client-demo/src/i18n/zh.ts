@@ -44,6 +44,7 @@ export const zh = {
   "chat.send": "发送",
   "chat.sending": "发送中",
   "chat.unsent": "未送达：连接已断开",
+  "chat.again": "重发",
   "chat.refused": "未发出：{why}",
   "chat.me": "我",
   "chat.host": "主播",

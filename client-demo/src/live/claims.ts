@@ -9,12 +9,13 @@
 import { UNDECIDED_REFUSALS } from "./errors";
 import { ATTEMPT_MAX } from "./limits";
 import type { Claim, ClaimState, ClaimStatus, Proof, RefusedReply } from "./messages";
+import type { KeyValueStore } from "./store";
 import { uuidv7 } from "./uuid";
 
 /**
  * Where this page stands with a claim:
  * sending (no answer yet), unknown (it may have arrived: the same id goes out again),
- * answered (`answer` tells), refused (`refusal` tells; nothing was taken).
+ * answered (`answer` tells), refused (`refusal` tells, null: too old to be sent; nothing was taken).
  */
 export type ClaimPhase = "sending" | "unknown" | "answered" | "refused";
 
@@ -32,6 +33,8 @@ export interface ClaimRecord {
   phase: ClaimPhase;
   answer: ClaimState | null;
   refusal: RefusedReply | null;
+  /** Server time in ms at which the wait ended: neither undecided nor held any more. */
+  settled_at?: number;
 }
 
 export interface ClaimWish {
@@ -81,10 +84,13 @@ const RANK: Record<ClaimStatus, number> = {
   refunded: 5,
 };
 
-/** The server told `answer`, as a reply or by itself. `not_seen` is never final. */
+/**
+ * The server told `answer`, as a reply or by itself. `not_seen` is never final, and says nothing
+ * about a claim that has become an order.
+ */
 export function answered(record: ClaimRecord, answer: ClaimState): ClaimRecord {
-  if (answer.status === "not_seen") return { ...record, phase: "unknown" };
   const before = record.answer ? RANK[record.answer.status] : 0;
+  if (answer.status === "not_seen" && before <= RANK.held) return { ...record, phase: "unknown" };
   if (RANK[answer.status] < before) return record;
   return { ...record, phase: "answered", answer, refusal: null };
 }
@@ -106,9 +112,22 @@ export function cutOff(record: ClaimRecord): ClaimRecord {
   return record.phase === "sending" ? { ...record, phase: "unknown" } : record;
 }
 
-/** The same claim once more. */
+/** The same claim once more; `mayRepeat` told that it may go out. */
 export function again(record: ClaimRecord): ClaimRecord {
-  return { ...record, attempt: Math.min(record.attempt + 1, ATTEMPT_MAX), phase: "sending" };
+  return { ...record, attempt: record.attempt + 1, phase: "sending" };
+}
+
+/** A buyer who pressed so long ago is no longer waiting. */
+const REPEATED_MS = 10 * 60_000;
+
+/** Whether nothing was ever told about it, for so long that it must not take effect unasked. */
+export function isAged(record: ClaimRecord, now: number): boolean {
+  return isUndecided(record) && !record.answer && now - record.made_at > REPEATED_MS;
+}
+
+/** Whether the same id may go out again; otherwise the server can still be asked about it. */
+export function mayRepeat(record: ClaimRecord, now: number): boolean {
+  return isUndecided(record) && !isAged(record, now) && record.attempt < ATTEMPT_MAX;
 }
 
 export function isUndecided(record: ClaimRecord): boolean {
@@ -119,22 +138,13 @@ export function isHeld(record: ClaimRecord): boolean {
   return record.phase === "answered" && record.answer?.status === "held";
 }
 
-/** What of localStorage is used. */
-export interface KeyValueStore {
-  readonly length: number;
-  key(index: number): string | null;
-  getItem(key: string): string | null;
-  setItem(key: string, value: string): void;
-  removeItem(key: string): void;
-}
-
 const KEPT_MS = 24 * 3_600_000;
 const KEPT_MAX = 100;
 
 /**
  * The claims of one buyer in one show. One storage key per claim, so that two tabs of a buyer
- * never overwrite each other. Without working storage (private mode, quota) it holds them in
- * memory: buying still works, only a reload forgets.
+ * never overwrite each other. When storage is full it holds them in memory: buying still works,
+ * only a reload forgets.
  */
 export class ClaimBook {
   readonly #records = new Map<string, ClaimRecord>();
@@ -156,10 +166,12 @@ export class ClaimBook {
     return this.#records.get(claimId);
   }
 
-  put(record: ClaimRecord): void {
+  put(given: ClaimRecord): void {
+    const key = this.#prefix + given.claim_id;
+    const record = this.#believed(given, key);
     this.#records.set(record.claim_id, record);
     try {
-      this.#store.setItem(this.#prefix + record.claim_id, JSON.stringify(record));
+      this.#store.setItem(key, JSON.stringify(record));
     } catch {
       // Kept in memory only, as the class promises.
     }
@@ -172,6 +184,13 @@ export class ClaimBook {
     decided.forEach((record, index) => {
       if (index < surplus || now - record.made_at > KEPT_MS) this.#drop(record.claim_id);
     });
+  }
+
+  /** `record`, but another tab that sent the claim again and got an answer is right. */
+  #believed(record: ClaimRecord, key: string): ClaimRecord {
+    if (record.phase !== "refused") return record;
+    const other = parseRecord(this.#store.getItem(key));
+    return other?.phase === "answered" ? other : record;
   }
 
   #drop(claimId: string): void {

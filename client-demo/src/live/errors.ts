@@ -22,11 +22,13 @@ export const UNDECIDED_REFUSALS: ReadonlySet<string> = new Set([
   "token_expired",
 ]);
 
-/** Refusals of `hello` after which the same token will not work again. */
+/**
+ * Refusals of `hello` after which the same token will not work again (`other_user` is none: on a
+ * new connection it does). `token_expired` is so whatever command it answers.
+ */
 export const SIGN_IN_OVER: ReadonlySet<string> = new Set([
   "token_invalid",
   "token_expired",
-  "other_user",
   "forbidden",
   "banned",
 ]);

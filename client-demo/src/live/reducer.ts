@@ -7,6 +7,7 @@
  */
 
 import type { ClaimRecord } from "./claims";
+import { SIGN_IN_OVER } from "./errors";
 import { RECENT_CHAT_MAX } from "./limits";
 import type {
   Accepted,
@@ -27,7 +28,7 @@ import type {
 /**
  * The connection, as honest as it can be told to people. What the page shows is as old as
  * `heardAt`, the server time in ms of the last frame (0: there was none); `retryAt` is local
- * (Date.now()).
+ * (Date.now(); 0: no new connection is planned yet).
  */
 export type Link =
   | { state: "connecting" }
@@ -89,7 +90,6 @@ export type LocalInput =
   | { t: "link"; link: Link }
   | { t: "chat_sent"; ref: number; text: string }
   | { t: "cut_off" }
-  | { t: "signed_out" }
   | { t: "hello_refused"; refusal: RefusedReply }
   | { t: "claims"; claims: readonly ClaimRecord[] };
 
@@ -135,10 +135,8 @@ export function reduce(state: LiveState, input: Input): LiveState {
       return { ...state, chat: withOwn(state, input.ref, input.text) };
     case "cut_off":
       return { ...state, chat: state.chat.map(unsentIfWaiting) };
-    case "signed_out":
-      return { ...state, me: null, claims: [] };
     case "hello_refused":
-      return { ...state, me: null, signInRefusal: input.refusal };
+      return helloRefused(state, input.refusal);
     case "claims":
       return { ...state, claims: input.claims };
   }
@@ -224,7 +222,8 @@ function welcomed(state: LiveState, message: Welcome): LiveState {
     hole: false,
   };
   if (known && message.recovered) {
-    const caught = withEvents(base, message.events ?? [], message.epoch);
+    const whole = { ...base, chat: continuedChat(state.chat, message.chat) };
+    const caught = withEvents(whole, message.events ?? [], message.epoch);
     if (!caught.hole && caught.seq >= message.seq) return caught;
   }
   const missed = known && (message.epoch !== state.epoch || message.seq > state.seq);
@@ -304,13 +303,28 @@ function foldedIfSent(entry: ChatEntry): ChatEntry {
   return entry.own === "sent" ? { ...entry, own: "folded" } : entry;
 }
 
-/** After a pause the snapshot's lines are the newest; own lines without an id stay visible. */
+/**
+ * After a pause without its events only the snapshot knows which lines still stand: others may have
+ * been removed. Own lines without an id stay visible.
+ */
 function snapshotChat(entries: readonly ChatEntry[], lines: readonly ChatLine[]): ChatEntry[] {
+  const told = new Set(lines.map((line) => line.id));
+  return continuedChat(
+    entries.filter((entry) => isUnnumbered(entry) || told.has(entry.key)),
+    lines,
+  );
+}
+
+/** The snapshot's lines are the newest; own lines without an id come last. */
+function continuedChat(entries: readonly ChatEntry[], lines: readonly ChatLine[]): ChatEntry[] {
   const fresh = freshLines(entries, lines.slice(-RECENT_CHAT_MAX));
   const settled = shownAmong(entries, lines);
-  const own = settled.filter((entry) => entry.key.startsWith("own:"));
-  const others = settled.filter((entry) => !entry.key.startsWith("own:"));
-  return [...others, ...fresh, ...own].slice(-CHAT_KEPT);
+  const others = settled.filter((entry) => !isUnnumbered(entry));
+  return [...others, ...fresh, ...settled.filter(isUnnumbered)].slice(-CHAT_KEPT);
+}
+
+function isUnnumbered(entry: ChatEntry): boolean {
+  return entry.key.startsWith("own:");
 }
 
 function withOwn(state: LiveState, ref: number, text: string): ChatEntry[] {
@@ -325,6 +339,12 @@ function unsentIfWaiting(entry: ChatEntry): ChatEntry {
 }
 
 // --- own replies -------------------------------------------------------------------------------
+
+/** A passing reason takes nobody's sign-in away. */
+function helloRefused(state: LiveState, refusal: RefusedReply): LiveState {
+  const me = SIGN_IN_OVER.has(refusal.name) ? null : state.me;
+  return { ...state, me, signInRefusal: refusal };
+}
 
 function accepted(state: LiveState, reply: Accepted): LiveState {
   if (reply.hello) return { ...state, me: reply.hello, signInRefusal: null };

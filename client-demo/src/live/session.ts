@@ -7,39 +7,20 @@
  *     live.signIn(token);
  *     live.buy({ sale: 7, quantity: 1, price: 9900, price_version: 1 });
  *
- * It joins the pure parts: socket (bytes and reconnects), reducer (state), claim book (purchases
- * that survive a reload) and clock (server time).
+ * It joins the parts: socket (bytes and reconnects), reducer (state), purchases (claims that
+ * survive a reload) and clock (server time).
  */
 
-import {
-  adopted,
-  again,
-  answered,
-  ClaimBook,
-  type ClaimRecord,
-  type ClaimWish,
-  claimCommand,
-  cutOff,
-  isHeld,
-  isUndecided,
-  type KeyValueStore,
-  newClaim,
-  refused,
-} from "./claims";
+import type { ClaimRecord, ClaimWish } from "./claims";
 import { ServerClock } from "./clock";
 import { type Codec, msgpackCodec } from "./codec";
 import { SIGN_IN_OVER } from "./errors";
 import { LIKE_TAPS_MAX, REF_MAX } from "./limits";
-import type {
-  Accepted,
-  ChatLine,
-  ClaimState,
-  Command,
-  RefusedReply,
-  ServerMessage,
-} from "./messages";
+import type { Accepted, ChatLine, Command, RefusedReply, ServerMessage } from "./messages";
+import { Purchases } from "./purchases";
 import { EMPTY, type Input, type Link, type LiveState, reduce } from "./reducer";
-import { LiveSocket, type SocketOptions } from "./socket";
+import { hinted, LiveSocket, type SocketOptions } from "./socket";
+import { type KeyValueStore, pageStore } from "./store";
 import { isHidden, watchSurroundings } from "./surroundings";
 
 export interface SessionOptions {
@@ -47,7 +28,7 @@ export interface SessionOptions {
   url: string;
   show: string;
   codec?: Codec;
-  /** Where claims survive a reload; window.localStorage for pages. */
+  /** Where claims survive a reload; localStorage by default, memory where it is blocked. */
   store?: KeyValueStore;
   clock?: ServerClock;
   open?: SocketOptions["open"];
@@ -65,10 +46,12 @@ const SILENT_MS = 3_000;
 /** And for this long: make a new connection. */
 const DEAD_MS = 6_000;
 const LISTEN_MS = 500;
+/** A repeated duty that comes later than this by the wall clock: the machine slept. */
+const SLEPT_MS = LISTEN_MS + 2_000;
 /** A hold without news is asked for this often. */
 const HOLD_ASK_MS = 3_000;
-const CLAIM_RETRY_MS = 300;
-const CLAIM_RETRY_MAX_MS = 5_000;
+/** A sign-in refused for a passing reason is repeated after this, or later if the server says. */
+const HELLO_RETRY_MS = 1_000;
 
 type Timer = ReturnType<typeof setTimeout>;
 type LineListener = (lines: readonly ChatLine[]) => void;
@@ -80,20 +63,24 @@ export class LiveSession {
   readonly #show: string;
   readonly #listeners = new Set<(state: LiveState) => void>();
   readonly #lineListeners = new Set<LineListener>();
-  readonly #claimRefs = new Map<number, ClaimRecord>(); // as they were sent
-  readonly #retries = new Map<string, Timer>();
+  #running = false;
   #state: LiveState = EMPTY;
-  #book: ClaimBook | null = null;
+  #purchases: Purchases | null = null;
+  /** The newest token given, and the newest that was accepted. */
   #token = "";
-  #helloRef = -1;
+  #goodToken = "";
+  /** Ref of the `hello` that waits for its answer; 0: none. */
+  #helloRef = 0;
+  #helloTimer: Timer | undefined;
   #ref = 0;
   #taps = 0;
   #likeTimer: Timer | undefined;
   #timers: Timer[] = [];
   #intervals: Timer[] = [];
   #unwatch = () => {};
-  /** Server ms of the last frame; 0: none yet. */
-  #heardAt = 0;
+  /** Wall ms of the last frame (0: none yet), which count also while the machine sleeps. */
+  #heardWall = 0;
+  #listenedWall = 0;
   /** Local ms of the last frame, and of the oldest `time` that no frame came after. */
   #heardLocal = 0;
   #askedLocal: number | null = null;
@@ -101,7 +88,7 @@ export class LiveSession {
   constructor(options: SessionOptions) {
     this.clock = options.clock ?? new ServerClock();
     this.#show = options.show;
-    this.#store = options.store ?? globalThis.localStorage;
+    this.#store = options.store ?? pageStore();
     this.#socket = new LiveSocket({
       url: options.url,
       codec: options.codec ?? msgpackCodec,
@@ -109,7 +96,7 @@ export class LiveSession {
       handlers: {
         onMessage: (message) => this.#receive(message),
         onConnecting: (again) => this.#connecting(again),
-        onOffline: (delay) => this.#lost(this.#offline(delay)),
+        onOffline: (delay) => this.#lost(this.#offline(Date.now() + delay)),
         onOver: (code, name) => this.#lost({ state: "over", code, name }),
       },
       ...(options.open && { open: options.open }),
@@ -134,6 +121,8 @@ export class LiveSession {
 
   /** Connect, and follow the page: its network, and whether it is shown. */
   start(): void {
+    if (this.#running) return;
+    this.#running = true;
     this.#unwatch = watchSurroundings({
       onNetworkLost: () => this.#networkLost(),
       onNetworkBack: () => this.wake(),
@@ -145,25 +134,31 @@ export class LiveSession {
   }
 
   stop(): void {
+    this.#running = false;
     this.#unwatch();
     this.#socket.stop();
-    for (const timer of [...this.#timers, ...this.#retries.values()]) clearTimeout(timer);
+    this.#purchases?.pause();
+    for (const timer of [...this.#timers, this.#helloTimer, this.#likeTimer]) clearTimeout(timer);
     for (const timer of this.#intervals) clearInterval(timer);
-    clearTimeout(this.#likeTimer);
   }
 
   /** The page is shown again or the network is back: do not wait for any timer. */
   wake(): void {
+    if (!this.#running) return;
     this.#repeat();
+    if (Date.now() - this.#heardWall >= QUIET_MS) this.#doubt();
     this.#socket.wake();
     this.#askedLocal = null; // Timers may have stood still: the server gets its time anew.
     this.#heartbeat();
-    this.#askForHolds();
+    this.#purchases?.ask();
   }
 
   // --- what people do --------------------------------------------------------------------------
 
-  /** Sign in, or refresh the token in-band. The token is also used after reconnects. */
+  /**
+   * Sign in, or refresh the token in-band. The token is also used after reconnects. Once its time
+   * is over `state.me` is null and `state.signInRefusal` tells: call this again with a new one.
+   */
   signIn(token: string): void {
     this.#token = token;
     this.#hello();
@@ -182,21 +177,20 @@ export class LiveSession {
     this.#likeTimer ??= setTimeout(() => this.#flushLikes(), LIKE_FLUSH_MS);
   }
 
-  /** Ask for units. The claim is stored before it is sent; null before the sign-in. */
+  /**
+   * Ask for units. The claim is stored before it is sent. While an earlier one on that sale is
+   * undecided, that one is returned and nothing is sent. Null while nobody is signed in.
+   */
   buy(wish: ClaimWish): ClaimRecord | null {
-    if (!this.#book) return null;
-    const record = newClaim(wish, this.clock.now());
-    this.#put(record);
-    this.#sendClaim(record);
-    return record;
+    return this.#state.me && this.#purchases ? this.#purchases.buy(wish) : null;
   }
 
   // --- frames ----------------------------------------------------------------------------------
 
   #receive(message: ServerMessage): void {
-    this.#heard();
     const lines = this.#freshLines(message);
     this.#apply(message);
+    this.#heard();
     if (lines.length > 0) this.#tellLines(lines);
     switch (message.t) {
       case "welcome":
@@ -210,7 +204,7 @@ export class LiveSession {
         this.#refused(message);
         break;
       case "order":
-        this.#orderMoved(message.order);
+        this.#purchases?.told(message.order);
         break;
     }
     if (this.#state.hole) this.#socket.renew();
@@ -226,93 +220,62 @@ export class LiveSession {
     if (reply.time) this.clock.sample(reply.time.sent_at, reply.time.now);
     if (reply.hello) this.#signedIn(reply.hello.user);
     const moved = reply.claim ?? reply.order;
-    if (moved) this.#orderMoved(moved);
-    this.#claimRefs.delete(reply.ref);
+    if (moved) this.#purchases?.told(moved, reply.ref);
   }
 
   #refused(refusal: RefusedReply): void {
     if (refusal.ref === null) return;
-    if (refusal.ref === this.#helloRef) this.#helloRefused(refusal);
-    const sent = this.#claimRefs.get(refusal.ref);
-    this.#claimRefs.delete(refusal.ref);
-    const record = sent && this.#book?.get(sent.claim_id);
-    if (!record || record.attempt !== sent.attempt) return; // the newest sending decides
-    const next = refused(record, refusal);
-    this.#put(next);
-    if (isUndecided(next)) this.#retryLater(next, refusal.retry_ms);
+    this.#purchases?.refused(refusal);
+    // Any command may tell that the time is over, unless a new token is on its way.
+    const expired = refusal.name === "token_expired" && this.#helloRef === 0;
+    if (expired || refusal.ref === this.#helloRef) this.#helloRefused(refusal);
   }
 
   // --- who is connected ------------------------------------------------------------------------
 
   #hello(): void {
-    this.#helloRef = this.#nextRef();
-    this.#send({ t: "hello", ref: this.#helloRef, token: this.#token });
+    clearTimeout(this.#helloTimer);
+    const ref = this.#nextRef();
+    this.#helloRef = this.#send({ t: "hello", ref, token: this.#token }) ? ref : 0;
   }
 
   #signedIn(user: string): void {
-    this.#book ??= new ClaimBook(this.#store, this.#show, user);
-    this.#book.prune(this.clock.now());
-    this.#showClaims();
-    for (const record of this.#book.list()) {
-      if (isUndecided(record)) this.#resend(record.claim_id);
-    }
-    this.#askForHolds();
+    this.#helloRef = 0;
+    this.#goodToken = this.#token;
+    if (this.#purchases?.user !== user) this.#purchases = this.#purchasesOf(user);
+    this.#purchases?.resume();
+  }
+
+  #purchasesOf(user: string): Purchases {
+    this.#purchases?.pause();
+    return new Purchases(this.#store, this.#show, user, {
+      nextRef: () => this.#nextRef(),
+      send: (command) => this.#send(command),
+      now: () => this.clock.now(),
+      show: (claims) => this.#apply({ t: "claims", claims }),
+    });
   }
 
   #helloRefused(refusal: RefusedReply): void {
-    if (SIGN_IN_OVER.has(refusal.name)) this.#token = "";
+    this.#helloRef = 0;
+    if (refusal.name === "other_user" && !this.#state.me) {
+      this.#socket.renew(); // it still belongs to a viewer whose time is over
+      return;
+    }
+    if (refusal.name === "other_user") this.#token = this.#goodToken;
+    else if (SIGN_IN_OVER.has(refusal.name)) this.#signInOver();
+    else if (refusal.retryable) this.#helloLater(refusal.retry_ms);
     this.#apply({ t: "hello_refused", refusal });
   }
 
-  // --- claims ----------------------------------------------------------------------------------
-
-  #orderMoved(answer: ClaimState): void {
-    const record = this.#book?.get(answer.claim_id);
-    if (!record && answer.status === "not_seen") return;
-    const next = record ? answered(record, answer) : adopted(answer, this.clock.now());
-    this.#put(next);
-    if (isUndecided(next)) this.#retryLater(next, CLAIM_RETRY_MS);
+  #signInOver(): void {
+    this.#token = "";
+    this.#purchases?.pause();
   }
 
-  #sendClaim(record: ClaimRecord): void {
-    const ref = this.#nextRef();
-    this.#claimRefs.set(ref, record);
-    if (!this.#send(claimCommand(record, ref))) this.#put(cutOff(record));
-  }
-
-  /** The same id once more, unless it was answered meanwhile. */
-  #resend(claimId: string): void {
-    this.#retries.delete(claimId);
-    const record = this.#book?.get(claimId);
-    if (!record || !isUndecided(record) || !this.#socket.open) return;
-    const next = again(record);
-    this.#put(next);
-    this.#sendClaim(next);
-  }
-
-  #retryLater(record: ClaimRecord, hintMs: number): void {
-    clearTimeout(this.#retries.get(record.claim_id));
-    const step = Math.max(hintMs, CLAIM_RETRY_MS) * 2 ** Math.min(record.attempt, 5);
-    const delay = Math.min(step, CLAIM_RETRY_MAX_MS) * (0.75 + Math.random() / 2);
-    const timer = setTimeout(() => this.#resend(record.claim_id), delay);
-    this.#retries.set(record.claim_id, timer);
-  }
-
-  #askForHolds(): void {
-    if (!this.#state.me) return;
-    for (const record of this.#book?.list() ?? []) {
-      if (!isHeld(record)) continue;
-      this.#send({ t: "order_status", ref: this.#nextRef(), claim_id: record.claim_id });
-    }
-  }
-
-  #put(record: ClaimRecord): void {
-    this.#book?.put(record);
-    this.#showClaims();
-  }
-
-  #showClaims(): void {
-    this.#apply({ t: "claims", claims: this.#book?.list() ?? [] });
+  #helloLater(hintMs: number): void {
+    const delay = hinted(Math.max(hintMs, HELLO_RETRY_MS), Math.random);
+    this.#helloTimer = setTimeout(() => this.#hello(), delay);
   }
 
   // --- likes, time, silence --------------------------------------------------------------------
@@ -326,6 +289,7 @@ export class LiveSession {
 
   /** The repeated duties; a hidden page only keeps its connection. */
   #repeat(): void {
+    this.#listenedWall = Date.now();
     for (const timer of this.#intervals) clearInterval(timer);
     if (isHidden()) {
       this.#intervals = [setInterval(() => this.#heartbeat(), HEARTBEAT_HIDDEN_MS)];
@@ -333,7 +297,7 @@ export class LiveSession {
     }
     this.#intervals = [
       setInterval(() => this.#heartbeat(), HEARTBEAT_MS),
-      setInterval(() => this.#askForHolds(), HOLD_ASK_MS),
+      setInterval(() => this.#purchases?.ask(), HOLD_ASK_MS),
       setInterval(() => this.#listen(), LISTEN_MS),
     ];
   }
@@ -347,7 +311,7 @@ export class LiveSession {
   /** Every frame proves that the server is there. */
   #heard(): void {
     this.#heardLocal = this.clock.local();
-    this.#heardAt = this.clock.now();
+    this.#heardWall = Date.now();
     this.#askedLocal = null;
     const { link, epoch } = this.#state;
     const doubted = link.state === "catching_up" || link.state === "offline";
@@ -355,6 +319,13 @@ export class LiveSession {
   }
 
   #listen(): void {
+    const slept = Date.now() - this.#listenedWall > SLEPT_MS;
+    this.#listenedWall = Date.now();
+    if (slept) this.wake();
+    else this.#judgeSilence();
+  }
+
+  #judgeSilence(): void {
     const now = this.clock.local();
     const asked = this.#askedLocal;
     if (asked === null) {
@@ -362,9 +333,14 @@ export class LiveSession {
     } else if (now - asked >= DEAD_MS) {
       this.#askedLocal = null;
       this.#socket.renew();
-    } else if (now - asked >= SILENT_MS && this.#state.link.state === "live") {
-      this.#showLink({ state: "catching_up", heardAt: this.#heardAt });
+    } else if (now - asked >= SILENT_MS) {
+      this.#doubt();
     }
+  }
+
+  /** No frame has come for so long that the page must say how old it is. */
+  #doubt(): void {
+    if (this.#state.link.state === "live") this.#showLink(this.#catchingUp());
   }
 
   // --- connection ------------------------------------------------------------------------------
@@ -375,12 +351,23 @@ export class LiveSession {
   }
 
   #connecting(again: boolean): void {
-    const back: Link = { state: "catching_up", heardAt: this.#heardAt };
-    this.#showLink(again ? back : { state: "connecting" });
+    this.#showLink(again ? this.#catchingUp() : { state: "connecting" });
   }
 
-  #offline(delayMs: number): Link {
-    return { state: "offline", retryAt: Date.now() + delayMs, heardAt: this.#heardAt };
+  /**
+   * Server ms of the last frame; 0: there was none. Told by the wall clock: the local one may have
+   * stood still while the machine slept, and then takes the server's time along.
+   */
+  #heardAt(): number {
+    return this.#heardWall && this.clock.now() - (Date.now() - this.#heardWall);
+  }
+
+  #catchingUp(): Link {
+    return { state: "catching_up", heardAt: this.#heardAt() };
+  }
+
+  #offline(retryAt: number): Link {
+    return { state: "offline", retryAt, heardAt: this.#heardAt() };
   }
 
   /**
@@ -389,7 +376,7 @@ export class LiveSession {
    */
   #networkLost(): void {
     if (this.#state.link.state !== "live" && this.#state.link.state !== "catching_up") return;
-    this.#showLink(this.#offline(DEAD_MS));
+    this.#showLink(this.#offline(0));
     this.#heartbeat();
   }
 
@@ -399,10 +386,10 @@ export class LiveSession {
 
   #lost(link: Link): void {
     this.#askedLocal = null;
-    this.#claimRefs.clear();
-    for (const record of this.#book?.list() ?? []) this.#book?.put(cutOff(record));
+    this.#helloRef = 0;
+    clearTimeout(this.#helloTimer);
     this.#apply({ t: "cut_off" });
-    this.#showClaims();
+    this.#purchases?.cut();
     this.#showLink(link);
   }
 

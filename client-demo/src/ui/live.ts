@@ -21,9 +21,19 @@ const COARSE_MS = 1_000;
 const FINE_BEFORE_MS = 10_000;
 const FINE_AFTER_MS = 1_000;
 
+/** The show of a page's path (`/watch/{show}`); one that is no valid escape is taken as it is. */
+export function showOf(path: string): string {
+  const name = path.split("/")[2] ?? "";
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
 export function socketUrl(show: string): string {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  return `${scheme}//${location.host}/ws/${show}`;
+  return `${scheme}//${location.host}/ws/${encodeURIComponent(show)}`;
 }
 
 /** Connect to `show`; with a token also sign in. */

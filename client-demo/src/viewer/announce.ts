@@ -8,9 +8,13 @@ const STOCK_STOPS = [0, 10, 50];
 export const CHAT_EVERY_MS = 5_000;
 const CHAT_LINES_MAX = 3;
 
-/** The lowest stop that the stock reached by falling from `before` to `after`; null: none. */
-export function stockNews(before: number, after: number): number | null {
-  return STOCK_STOPS.find((stop) => before > stop && after <= stop) ?? null;
+/**
+ * The number of units left that is to be read out once the stock went from `before` to `after`:
+ * that which it had when it last fell to a stop. Null: none, or there are more again than `said`.
+ */
+export function stockNews(said: number | null, before: number, after: number): number | null {
+  if (STOCK_STOPS.some((stop) => before > stop && after <= stop)) return after;
+  return said !== null && after <= said ? said : null;
 }
 
 export interface ChatNews {

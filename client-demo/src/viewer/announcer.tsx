@@ -19,20 +19,22 @@ function StockNews() {
   const sale = front.value?.sale ?? 0;
   const left = values.value.stocks[sale]?.left;
   const before = useRef({ sale, left });
-  const [stop, setStop] = useState<number | null>(null);
+  const [said, setSaid] = useState<number | null>(null);
   useEffect(() => {
     const same = before.current.sale === sale;
     const closed = front.value?.phase === "closed"; // its units went back, nobody bought them
-    const fell = same && !closed && before.current.left !== undefined && left !== undefined;
-    const news = fell ? stockNews(before.current.left ?? 0, left ?? 0) : null;
+    const was = before.current.left;
     before.current = { sale, left };
-    if (news !== null || !same) setStop(news);
+    if (!same) setSaid(null);
+    else if (!closed && was !== undefined && left !== undefined) {
+      setSaid((last) => stockNews(last, was, left));
+    }
   }, [sale, left]);
-  return <p role="status">{stop !== null && stockText(stop, left ?? 0)}</p>;
+  return <p role="status">{said !== null && stockText(said)}</p>;
 }
 
-function stockText(stop: number, left: number): string {
-  return stop === 0 ? t("stock.gone") : t("stock.news", { n: left });
+function stockText(left: number): string {
+  return left === 0 ? t("stock.gone") : t("stock.news", { n: left });
 }
 
 function ChatNews() {

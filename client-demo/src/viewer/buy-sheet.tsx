@@ -1,14 +1,14 @@
 /** The buy sheet: quantity within the limit, the address stub, the total, the same button. */
 
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
 import type { SaleState } from "../live";
 import { money } from "../ui/format";
 import { claimsOf } from "../ui/live";
 import { Picture, Sheet, StockBar, StockNumbers } from "../ui/parts";
 import { ADDRESS_FIELDS, type Address, keepAddress, readAddress } from "./address";
-import { BuyButton, newestPrice, Outcome, quantities, quantityOf } from "./buy";
-import { unitsTaken } from "./buying";
+import { BuyButton, newestPrice, Outcome } from "./buy";
+import { unitsAllowed, unitsTaken } from "./buying";
 import { itemOf, saleToBuy, state, values } from "./page";
 import { Price } from "./sale-card";
 
@@ -16,26 +16,38 @@ import { Price } from "./sale-card";
 export function BuySheet({ onClose }: { onClose: () => void }) {
   const sale = values.value.sales[saleToBuy.value];
   if (!sale) return null;
-  const claims = claimsOf(state.value, sale.sale);
-  const allowed = Math.max(1, sale.limit_per_buyer - unitsTaken(claims));
-  const quantity = quantityOf(sale.sale, allowed);
-  const total = newestPrice(sale, claims).price * quantity;
   return (
     <Sheet title={t("sale.label")} name="buy-sheet" onClose={onClose}>
       <Item sale={sale} />
+      <Checkout key={sale.sale} sale={sale} />
+    </Sheet>
+  );
+}
+
+/** How many, where to, and the button. After a success the choice begins anew. */
+function Checkout({ sale }: { sale: SaleState }) {
+  const claims = claimsOf(state.value, sale.sale);
+  const allowed = Math.max(1, unitsAllowed(sale, claims));
+  const taken = unitsTaken(claims);
+  const [chosen, choose] = useState(1);
+  useEffect(() => choose(1), [taken]);
+  const quantity = Math.min(chosen, allowed);
+  const total = newestPrice(sale, claims).price * quantity;
+  return (
+    <>
       <div class="choice">
         <span>
           {t("sale.quantity")} <small>{t("sale.limit", { n: sale.limit_per_buyer })}</small>
         </span>
-        <Stepper sale={sale.sale} quantity={quantity} max={allowed} />
+        <Stepper quantity={quantity} max={allowed} onChoose={choose} />
       </div>
       <AddressStub />
       <footer class="buy-foot">
         <b class="buy-total">{t("buy.total", { amount: money(total, sale.currency) })}</b>
-        <BuyButton sale={sale} more />
+        <BuyButton sale={sale} quantity={quantity} more />
         <Outcome sale={sale} />
       </footer>
-    </Sheet>
+    </>
   );
 }
 
@@ -61,22 +73,19 @@ function Item({ sale }: { sale: SaleState }) {
 }
 
 interface StepperProps {
-  sale: number;
   quantity: number;
   max: number;
+  onChoose: (quantity: number) => void;
 }
 
-function Stepper({ sale, quantity, max }: StepperProps) {
-  const set = (value: number) => {
-    quantities.value = { ...quantities.value, [sale]: value };
-  };
+function Stepper({ quantity, max, onChoose }: StepperProps) {
   return (
     <fieldset class="stepper" aria-label={t("sale.quantity")}>
       <button
         type="button"
         disabled={quantity <= 1}
         aria-label={t("sale.less")}
-        onClick={() => set(quantity - 1)}
+        onClick={() => onChoose(quantity - 1)}
       >
         −
       </button>
@@ -85,7 +94,7 @@ function Stepper({ sale, quantity, max }: StepperProps) {
         type="button"
         disabled={quantity >= max}
         aria-label={t("sale.more_units")}
-        onClick={() => set(quantity + 1)}
+        onClick={() => onChoose(quantity + 1)}
       >
         +
       </button>

@@ -1,21 +1,21 @@
 /** The way to buy, on the card and on the buy sheet: the button, and what became of it. */
 
-import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { t, textOf } from "../i18n";
-import type { ClaimRecord, SaleState } from "../live";
+import type { ClaimRecord, ClaimWish, LiveState, SaleState } from "../live";
 import { money, span } from "../ui/format";
 import { claimsOf } from "../ui/live";
-import { type BuyState, buyState, unitsHeld, unitsTaken } from "./buying";
-import { linkLive, live, me, sheet, state, values } from "./page";
-
-/** Chosen quantity by sale; 1 where nobody chose. */
-export const quantities = signal<Readonly<Record<number, number>>>({});
-
-/** The quantity that goes out with the next press, at most `allowed`; at least 1. */
-export function quantityOf(sale: number, allowed: number): number {
-  return Math.max(1, Math.min(quantities.value[sale] ?? 1, allowed));
-}
+import {
+  type BuyFacts,
+  type BuyState,
+  buyState,
+  canPress,
+  pressed,
+  unitsBought,
+  unitsHeld,
+  unitsTaken,
+} from "./buying";
+import { live, sheet, state } from "./page";
 
 /** The newest price this page was told: the room's, or the one a refusal just named. */
 export function newestPrice(sale: SaleState, claims: readonly ClaimRecord[]) {
@@ -27,58 +27,66 @@ export function newestPrice(sale: SaleState, claims: readonly ClaimRecord[]) {
 
 interface BuyProps {
   sale: SaleState;
+  /** Units of one press. */
+  quantity?: number;
   /** Buy further units although there is something to pay. */
   more?: boolean;
 }
 
-export function BuyButton({ sale, more = false }: BuyProps) {
-  const claims = claimsOf(state.value, sale.sale);
-  const buy = useBuyState(sale, claims, more);
-  const allowed = "allowed" in buy ? buy.allowed : 1;
+export function BuyButton({ sale, quantity = 1, more = false }: BuyProps) {
+  const facts = factsOf(state.value, sale, more);
+  const buy = useBuyState(facts);
+  const wish = { sale: sale.sale, quantity, ...newestPrice(sale, facts.claims) };
   return (
     <button
       type="button"
       class={`buy buy-${buy.kind}`}
       data-buy={buy.kind}
       aria-disabled={!canPress(buy)}
-      onClick={() => press(buy, sale, claims, quantityOf(sale.sale, allowed))}
+      onClick={() => press(buy, factsOf(live.session.state, sale, more), wish)}
     >
-      {buyText(buy, sale, claims)}
+      {buyText(buy, sale, facts.claims)}
     </button>
   );
 }
 
-/** Drawn again at the moment when `busy` ends, which no step of the clock may meet. */
-function useBuyState(sale: SaleState, claims: ClaimRecord[], more: boolean): BuyState {
-  const [, redraw] = useState(0);
-  const buy = buyState({
-    linkLive: linkLive.value,
-    signedIn: me.value !== null,
-    showPhase: values.value.show?.phase ?? "",
+function factsOf(known: LiveState, sale: SaleState, more: boolean): BuyFacts {
+  return {
+    linkLive: known.link.state === "live",
+    signedIn: known.me !== null,
+    showPhase: known.values.show?.phase ?? "",
     sale,
-    stock: values.value.stocks[sale.sale],
-    claims,
+    stock: known.values.stocks[sale.sale],
+    claims: claimsOf(known, sale.sale),
     more,
     now: Math.max(live.now.value, live.session.clock.now()),
-  });
-  const busyMs = buy.kind === "busy" ? buy.inMs : 0;
+  };
+}
+
+/** Drawn again at the moment when a pause ends, which no step of the clock may meet. */
+function useBuyState(facts: BuyFacts): BuyState {
+  const [, redraw] = useState(0);
+  const buy = buyState(facts);
+  const pauseMs = "allowed" in buy || buy.kind === "busy" ? buy.inMs : 0;
   useEffect(() => {
-    if (busyMs === 0) return;
-    const timer = setTimeout(() => redraw((n) => n + 1), busyMs);
+    if (pauseMs === 0) return;
+    const timer = setTimeout(() => redraw((n) => n + 1), pauseMs);
     return () => clearTimeout(timer);
-  }, [busyMs]);
+  }, [pauseMs]);
   return buy;
 }
 
-function canPress(buy: BuyState): boolean {
-  return "allowed" in buy || buy.kind === "sign_in" || buy.kind === "pay";
-}
-
-function press(buy: BuyState, sale: SaleState, claims: ClaimRecord[], quantity: number): void {
-  if (buy.kind === "sign_in") sheet.value = "sign_in";
-  if (buy.kind === "pay") sheet.value = "orders";
-  if (!("allowed" in buy)) return;
-  live.session.buy({ sale: sale.sale, quantity, ...newestPrice(sale, claims) });
+function press(painted: BuyState, facts: BuyFacts, wish: ClaimWish): void {
+  switch (pressed(painted, facts, wish.quantity)) {
+    case "sign_in":
+      sheet.value = "sign_in";
+      break;
+    case "pay":
+      sheet.value = "orders";
+      break;
+    case "buy":
+      live.session.buy(wish);
+  }
 }
 
 function buyText(buy: BuyState, sale: SaleState, claims: readonly ClaimRecord[]): string {
@@ -104,7 +112,7 @@ function buyText(buy: BuyState, sale: SaleState, claims: readonly ClaimRecord[])
 export function Outcome({ sale }: { sale: SaleState }) {
   const claims = claimsOf(state.value, sale.sale);
   const held = unitsHeld(claims);
-  const got = unitsTaken(claims) - held;
+  const got = unitsBought(claims);
   const last = claims.at(-1);
   const refusal = last?.phase === "refused" || last?.phase === "unknown" ? last.refusal : null;
   return (

@@ -9,19 +9,13 @@ export function DanmakuSettings({ onClose }: { onClose: () => void }) {
   return (
     <Sheet title={t("danmaku.settings")} name="settings" onClose={onClose}>
       <div class="setting-row">
-        <button
-          type="button"
-          class="plain"
-          aria-pressed={!shown}
-          onClick={() => change({ shown: !shown })}
-        >
+        <button type="button" class="plain" onClick={() => change({ shown: !shown })}>
           {t(shown ? "danmaku.hide" : "danmaku.show")}
         </button>
         <button
           type="button"
           class="plain"
           disabled={!shown}
-          aria-pressed={paused.value}
           onClick={() => (paused.value = !paused.value)}
         >
           {t(paused.value ? "danmaku.resume" : "danmaku.pause")}

@@ -6,6 +6,34 @@ const COLOURS = 4;
 const RISE_PX = 240;
 const RISE_MS = 2_200;
 
+/** The room's total has an own tap after so long at most, or never. */
+const ECHO_MS = 5_000;
+
+/** Own taps, whose hearts rise at once, and which the room's total brings a second time. */
+export class OwnTaps {
+  #coming = 0;
+  #lastAt = 0;
+
+  /** `taps` were sent at `now` (local ms). */
+  sent(taps: number, now: number): void {
+    this.#coming = this.#waitedFor(now) + taps;
+    this.#lastAt = now;
+  }
+
+  /** Of `grown` likes that came at `now`, those of other people. */
+  others(grown: number, now: number): number {
+    const own = Math.min(grown, this.#waitedFor(now));
+    this.#coming -= own;
+    return grown - own;
+  }
+
+  /** Likes that a server refused, or that went down with a connection, are not waited for. */
+  #waitedFor(now: number): number {
+    if (now - this.#lastAt > ECHO_MS) this.#coming = 0;
+    return this.#coming;
+  }
+}
+
 export class HeartBurst {
   readonly #box: HTMLElement;
 

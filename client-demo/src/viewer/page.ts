@@ -4,11 +4,11 @@ import { batch, computed, effect, signal } from "@preact/signals";
 import type { SaleState } from "../live";
 import { SIGN_IN_OVER } from "../live/errors";
 import { call } from "../ui/api";
-import { openLive } from "../ui/live";
+import { openLive, showOf } from "../ui/live";
 import { keepToken, takeToken } from "../ui/token";
 import { isOver } from "./buying";
 
-export const showId = decodeURIComponent(location.pathname.split("/")[2] ?? "");
+export const showId = showOf(location.pathname);
 const tokenKey = `livesale.token.${showId}`;
 
 export const token = signal(takeToken(tokenKey));

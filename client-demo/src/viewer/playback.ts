@@ -48,8 +48,7 @@ export function play(
   return () => {
     ending.abort();
     video.pause();
-    video.removeAttribute("src");
-    video.load();
+    unload(video);
   };
 }
 
@@ -82,15 +81,69 @@ function playSource(
   tell: (picture: Picture) => void,
   signal: AbortSignal,
 ): void {
-  video.addEventListener("error", () => tell("broken"), { signal });
-  video.src = url;
-  begin(video);
+  const retry = new Retry(signal);
+  let at = 0; // of a file that ends, in seconds; a live picture has no end and begins at its edge
+  const keepPlace = () => {
+    if (Number.isFinite(video.duration)) at = video.currentTime;
+  };
+  const load = () => {
+    video.src = url;
+    video.currentTime = at;
+    begin(video);
+  };
+  const failed = () => {
+    keepPlace();
+    tell("broken");
+    retry.later(load);
+  };
+  const rest = () => {
+    keepPlace();
+    retry.stop();
+    unload(video);
+  };
+  video.addEventListener("playing", () => retry.reset(), { signal });
+  video.addEventListener("error", failed, { signal });
+  restWhileHidden(rest, load, signal);
+  load();
 }
 
-function begin(video: HTMLVideoElement): void {
-  video.play().catch(() => {
-    // Not allowed yet: the sound button starts it.
+/** Play, without sound where the browser allows it only so. */
+export function begin(video: HTMLVideoElement): void {
+  video.play().catch((error: DOMException) => {
+    if (error.name !== "NotAllowedError" || video.muted) return; // the sound button starts it
+    video.muted = true;
+    begin(video);
   });
+}
+
+function unload(video: HTMLVideoElement): void {
+  video.removeAttribute("src");
+  video.load();
+}
+
+/** One try at a time, each after twice the time of the one before. */
+class Retry {
+  #delay = RETRY_MS;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(signal: AbortSignal) {
+    signal.addEventListener("abort", () => this.stop());
+  }
+
+  later(again: () => void): void {
+    this.stop();
+    this.#timer = setTimeout(again, this.#delay);
+    this.#delay = Math.min(RETRY_MAX_MS, this.#delay * 2);
+  }
+
+  /** It worked: the next try comes soon again. */
+  reset(): void {
+    this.#delay = RETRY_MS;
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
 }
 
 async function playHls(
@@ -106,10 +159,11 @@ async function playHls(
     lowLatencyMode: true,
     maxBufferLength: 10,
     backBufferLength: 10,
+    liveSyncDurationCount: 3,
+    liveMaxLatencyDurationCount: 6, // after a rest it goes on at the live edge
   });
   signal.addEventListener("abort", () => hls.destroy());
-  mend(hls, Player, tell, signal);
-  restWhileHidden(hls, signal);
+  mend(hls, Player, video, tell, signal);
   hls.on(Player.Events.MANIFEST_PARSED, () => begin(video));
   hls.loadSource(url);
   hls.attachMedia(video);
@@ -117,30 +171,47 @@ async function playHls(
 
 /**
  * What hls.js cannot mend by itself: it is told to try again for as long as the network is away,
- * and to start a decoder anew, once.
+ * and to start a decoder anew, once. What is buffered plays on meanwhile.
  */
 function mend(
   hls: Hls,
   Player: typeof Hls,
+  video: HTMLVideoElement,
   tell: (picture: Picture) => void,
   signal: AbortSignal,
 ): void {
-  let delay = RETRY_MS;
+  const retry = new Retry(signal);
   let mended = false;
+  let cut = false;
+  const noticeStall = () => {
+    if (cut && video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA) tell("broken");
+  };
+  video.addEventListener("waiting", noticeStall, { signal });
+  restWhileHidden(
+    () => {
+      retry.stop();
+      hls.stopLoad();
+    },
+    () => reload(hls),
+    signal,
+  );
   hls.on(Player.Events.FRAG_BUFFERED, () => {
-    delay = RETRY_MS;
+    retry.reset();
+    if (cut) tell(video.paused ? "starting" : "playing"); // without a stall nothing else says so
+    cut = false;
   });
   hls.on(Player.Events.ERROR, (_, { fatal, type }) => {
     if (!fatal) return;
-    if (type === Player.ErrorTypes.MEDIA_ERROR && !mended) {
+    if (type === Player.ErrorTypes.NETWORK_ERROR) {
+      cut = true;
+      noticeStall();
+      retry.later(() => reload(hls));
+    } else if (type === Player.ErrorTypes.MEDIA_ERROR && !mended) {
       mended = true;
       hls.recoverMediaError();
-      return;
+    } else {
+      tell("broken");
     }
-    tell("broken");
-    if (type !== Player.ErrorTypes.NETWORK_ERROR) return;
-    setTimeout(() => !signal.aborted && reload(hls), delay);
-    delay = Math.min(RETRY_MAX_MS, delay * 2);
   });
 }
 
@@ -150,12 +221,20 @@ function reload(hls: Hls): void {
   else hls.startLoad();
 }
 
-function restWhileHidden(hls: Hls, signal: AbortSignal): void {
+/** Hidden for a while, `rest`; seen again, `resume`. */
+function restWhileHidden(rest: () => void, resume: () => void, signal: AbortSignal): void {
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let resting = false;
+  const fallAsleep = () => {
+    resting = true;
+    rest();
+  };
   const turn = () => {
     clearTimeout(timer);
-    if (document.hidden) timer = setTimeout(() => hls.stopLoad(), HIDDEN_MS);
-    else hls.startLoad();
+    if (document.hidden && !resting) timer = setTimeout(fallAsleep, HIDDEN_MS);
+    if (document.hidden || !resting) return;
+    resting = false;
+    resume();
   };
   document.addEventListener("visibilitychange", turn, { signal });
   signal.addEventListener("abort", () => clearTimeout(timer));

@@ -60,7 +60,11 @@ function Item({ sale, stock }: { sale: SaleState; stock: StockState | undefined 
         <span class="sale-sku">
           <span>{sku?.title ?? ""}</span>
           <span class="sale-choose">
-            {t(sale.limit_per_buyer > 1 ? "buy.choose" : "sale.limit", { n: sale.limit_per_buyer })}
+            <span>
+              {t(sale.limit_per_buyer > 1 ? "buy.choose" : "sale.limit", {
+                n: sale.limit_per_buyer,
+              })}
+            </span>
             <Chevron />
           </span>
         </span>

@@ -9,9 +9,9 @@ import { Eye, Person, Sound } from "../ui/icons";
 import { LangSwitch, LinkBadge, linkText, Picture } from "../ui/parts";
 import { Celebration } from "./celebration";
 import { DanmakuLanes, wantsLessMotion } from "./danmaku";
-import { HeartBurst } from "./hearts";
-import { front, like, link, live, me, ownLikes, sheet, state, values } from "./page";
-import { type Picture as LivePicture, play } from "./playback";
+import { HeartBurst, OwnTaps } from "./hearts";
+import { front, like, link, linkLive, live, me, ownLikes, sheet, state, values } from "./page";
+import { begin, type Picture as LivePicture, play } from "./playback";
 import { paused, prefs } from "./prefs";
 import { CountIn } from "./sale-card";
 import { Stale } from "./stale";
@@ -19,9 +19,10 @@ import { Stale } from "./stale";
 export function Stage() {
   const show = values.value.show;
   return (
-    <section class="stage" aria-label={t("watch.title")} onDblClick={like}>
+    <section class="stage" aria-label={t("watch.title")}>
       {show?.cover_url && <img class="stage-back" src={show.cover_url} alt="" />}
-      <div class="screen">
+      {/* biome-ignore lint/a11y/noStaticElementInteractions: the like button does the same */}
+      <div class="screen" onDblClick={likePicture}>
         <Screen />
         <Danmaku />
         <Hearts />
@@ -32,6 +33,11 @@ export function Stage() {
       <OverNote />
     </section>
   );
+}
+
+/** Two quick taps on what lies over the picture are that button's. */
+function likePicture({ target }: { target: EventTarget | null }): void {
+  if (target instanceof Element && !target.closest("button")) like();
 }
 
 /** The live picture; the cover where there is none. */
@@ -51,14 +57,12 @@ function Video({ url, poster }: { url: string; poster: string }) {
   const [tries, setTries] = useState(0);
   const [muted, setMuted] = useState(true);
   useEffect(() => {
-    setMuted(true);
     return video.current ? play(video.current, url, setPicture) : undefined;
   }, [url, tries]);
   const sound = () => {
     if (!video.current) return;
     video.current.muted = false;
-    setMuted(false);
-    video.current.play().catch(() => setMuted(true));
+    begin(video.current);
   };
   return (
     <>
@@ -68,9 +72,10 @@ function Video({ url, poster }: { url: string; poster: string }) {
         class="stage-cover"
         poster={poster}
         aria-label={t("watch.video")}
+        onVolumeChange={(event) => setMuted(event.currentTarget.muted)}
         playsInline
       />
-      {picture === "playing" && muted && (
+      {muted && (picture === "playing" || picture === "starting") && (
         <button type="button" class="sound" onClick={sound}>
           <Sound />
           {t("video.sound")}
@@ -228,21 +233,19 @@ function Hearts() {
   const burst = useRef<HeartBurst | null>(null);
   const total = values.value.likes?.total;
   const own = ownLikes.value;
-  const seen = useRef({ total, own, early: 0 });
+  const seen = useRef({ total, own, taps: new OwnTaps() });
   useEffect(() => {
     if (box.current && !wantsLessMotion()) burst.current = new HeartBurst(box.current);
   }, []);
   useEffect(() => {
-    const taps = own - seen.current.own;
-    burst.current?.rise(taps);
-    seen.current.early += taps;
+    const tapped = own - seen.current.own;
+    burst.current?.rise(tapped);
+    if (linkLive.value) seen.current.taps.sent(tapped, performance.now());
     seen.current.own = own;
   }, [own]);
   useEffect(() => {
     const grown = Math.max(0, (total ?? 0) - (seen.current.total ?? total ?? 0));
-    const risen = Math.min(grown, seen.current.early);
-    burst.current?.rise(grown - risen);
-    seen.current.early -= risen;
+    burst.current?.rise(seen.current.taps.others(grown, performance.now()));
     seen.current.total = total;
   }, [total]);
   return <div class="hearts" ref={box} aria-hidden="true" />;

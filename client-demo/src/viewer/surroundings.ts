@@ -17,8 +17,10 @@ export function followSurroundings(): void {
     roomForGoods.value = THREE_COLUMNS.matches;
   });
   const view = window.visualViewport;
-  view?.addEventListener("resize", () => {
-    const covered = Math.max(0, window.innerHeight - view.height - view.offsetTop);
-    root.style.setProperty("--keyboard", `${Math.round(covered)}px`);
-  });
+  const keyboard = () => {
+    const covered = view ? window.innerHeight - view.height - view.offsetTop : 0;
+    root.style.setProperty("--keyboard", `${Math.round(Math.max(0, covered))}px`);
+  };
+  view?.addEventListener("resize", keyboard);
+  view?.addEventListener("scroll", keyboard); // iOS moves the view without resizing it
 }

@@ -10,8 +10,9 @@ import { Bag, Bubble, Down, Heart, Receipt, Send } from "../ui/icons";
 import { wantsLessMotion } from "./danmaku";
 import { like, live, me, sheet, state, values } from "./page";
 import { prefs } from "./prefs";
+import { withoutRepeated } from "./said-again";
 
-const chat = computed(() => state.value.chat);
+const chat = computed(() => withoutRepeated(state.value.chat));
 const folded = computed(() => state.value.folded);
 const myUser = computed(() => me.value?.user);
 
@@ -74,7 +75,7 @@ function Line({ entry }: { entry: ChatEntry }) {
       <RoleMark role={line.role} />
       <b>{line.name || line.user}</b>
       <span class="line-text">{line.text}</span>
-      <OwnNote own={own} />
+      <OwnNote own={own} text={line.text} />
     </li>
   );
 }
@@ -89,7 +90,7 @@ function RoleMark({ role }: { role: string }) {
   return <span class="role">{t(`chat.${role}`)}</span>;
 }
 
-function OwnNote({ own }: { own: ChatEntry["own"] }) {
+function OwnNote({ own, text }: { own: ChatEntry["own"]; text: string }) {
   switch (own) {
     case null:
     case "shown":
@@ -101,7 +102,14 @@ function OwnNote({ own }: { own: ChatEntry["own"] }) {
     case "folded":
       return <small class="note">{t("chat.own_folded")}</small>;
     case "unsent":
-      return <small class="note note-bad">{t("chat.unsent")}</small>;
+      return (
+        <small class="note note-bad">
+          {t("chat.unsent")}
+          <button type="button" class="again" onClick={() => live.session.chat(text)}>
+            {t("chat.again")}
+          </button>
+        </small>
+      );
     default:
       return <small class="note note-bad">{t("chat.refused", { why: textOf(own.refusal) })}</small>;
   }

@@ -1,0 +1,156 @@
+/**
+ * The claims of one buyer over a connection that comes and goes: what is sent, sent again and
+ * asked for. `claims.ts` has the rules; this keeps the book, the refs on their way and the timers.
+ */
+
+import {
+  adopted,
+  again,
+  answered,
+  ClaimBook,
+  type ClaimRecord,
+  type ClaimWish,
+  claimCommand,
+  cutOff,
+  isAged,
+  isHeld,
+  isUndecided,
+  mayRepeat,
+  newClaim,
+  refused,
+} from "./claims";
+import type { ClaimState, Command, RefusedReply } from "./messages";
+import { hinted } from "./socket";
+import type { KeyValueStore } from "./store";
+
+/** What the purchases need of the session. */
+export interface Wire {
+  nextRef(): number;
+  /** False when there is no connection. */
+  send(command: Command): boolean;
+  /** Server ms. */
+  now(): number;
+  /** The claims are now these, oldest first. */
+  show(claims: readonly ClaimRecord[]): void;
+}
+
+const RETRY_MS = 300;
+/** Repeats grow rarer up to this; a server that asks for a longer pause gets it. */
+const RETRY_MAX_MS = 5_000;
+
+export class Purchases {
+  readonly user: string;
+  readonly #book: ClaimBook;
+  readonly #wire: Wire;
+  readonly #sent = new Map<number, ClaimRecord>(); // by ref, as they went out
+  readonly #retries = new Map<string, ReturnType<typeof setTimeout>>();
+  #signedIn = false;
+
+  constructor(store: KeyValueStore, show: string, user: string, wire: Wire) {
+    this.user = user;
+    this.#wire = wire;
+    this.#book = new ClaimBook(store, show, user);
+  }
+
+  /** The buyer is signed in (again): undecided claims go out, held ones are asked for. */
+  resume(): void {
+    this.#signedIn = true;
+    this.#book.prune(this.#wire.now());
+    this.#show();
+    for (const record of this.#book.list()) this.#resend(record.claim_id);
+    this.ask();
+  }
+
+  /** The sign-in is over: nothing goes out until resume(). */
+  pause(): void {
+    this.#signedIn = false;
+    for (const timer of this.#retries.values()) clearTimeout(timer);
+    this.#retries.clear();
+  }
+
+  /** The connection ended before the answers. */
+  cut(): void {
+    this.pause();
+    this.#sent.clear();
+    for (const record of this.#book.list()) this.#book.put(cutOff(record));
+    this.#show();
+  }
+
+  /** The undecided claim on that sale, else a new one, stored before it is sent. */
+  buy(wish: ClaimWish): ClaimRecord {
+    const open = this.#book.list().find((one) => one.sale === wish.sale && isUndecided(one));
+    if (open) return open;
+    const record = newClaim(wish, this.#wire.now());
+    this.#put(record);
+    this.#send(record);
+    return record;
+  }
+
+  /** The server told how a claim stands, in the reply to `ref` or by itself. */
+  told(answer: ClaimState, ref = 0): void {
+    this.#sent.delete(ref);
+    const record = this.#book.get(answer.claim_id);
+    if (!record && answer.status === "not_seen") return;
+    const next = record ? answered(record, answer) : adopted(answer, this.#wire.now());
+    if (isAged(next, this.#wire.now())) this.#put({ ...next, phase: "refused" });
+    else this.#moved(next, RETRY_MS);
+  }
+
+  refused(refusal: RefusedReply): void {
+    const sent = this.#sent.get(refusal.ref ?? 0);
+    this.#sent.delete(refusal.ref ?? 0);
+    const record = sent && this.#book.get(sent.claim_id);
+    if (!record || record.attempt !== sent.attempt) return; // the newest sending decides
+    this.#moved(refused(record, refusal), refusal.retry_ms);
+  }
+
+  /** Ask how the claims stand that are held, or undecided and not to be sent again. */
+  ask(): void {
+    if (!this.#signedIn) return;
+    const { nextRef, send, now } = this.#wire;
+    for (const record of this.#book.list()) {
+      if (!isHeld(record) && (!isUndecided(record) || mayRepeat(record, now()))) continue;
+      send({ t: "order_status", ref: nextRef(), claim_id: record.claim_id });
+    }
+  }
+
+  #send(record: ClaimRecord): void {
+    const ref = this.#wire.nextRef();
+    this.#sent.set(ref, record);
+    const out = this.#signedIn && this.#wire.send(claimCommand(record, ref));
+    if (!out) this.#put(cutOff(record));
+  }
+
+  /** The same id once more, unless it was answered or grew too old meanwhile. */
+  #resend(claimId: string): void {
+    this.#retries.delete(claimId);
+    const record = this.#book.get(claimId);
+    if (!record || !mayRepeat(record, this.#wire.now())) return;
+    const next = again(record);
+    this.#put(next);
+    this.#send(next);
+  }
+
+  #moved(record: ClaimRecord, hintMs: number): void {
+    this.#put(record);
+    if (this.#signedIn && isUndecided(record)) this.#retryLater(record, hintMs);
+  }
+
+  #retryLater({ claim_id, attempt }: ClaimRecord, hintMs: number): void {
+    clearTimeout(this.#retries.get(claim_id));
+    const step = Math.max(hintMs, RETRY_MS) * 2 ** Math.min(attempt, 5);
+    const delay = Math.max(hintMs, Math.min(step, RETRY_MAX_MS));
+    const timer = setTimeout(() => this.#resend(claim_id), hinted(delay, Math.random));
+    this.#retries.set(claim_id, timer);
+  }
+
+  #put(record: ClaimRecord): void {
+    const open = isUndecided(record) || isHeld(record);
+    this.#book.put(open ? record : { settled_at: this.#wire.now(), ...record });
+    this.#show();
+  }
+
+  #show(): void {
+    this.#wire.show(this.#book.list());
+  }
+}
