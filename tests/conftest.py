@@ -60,6 +60,11 @@ _NUMBERS = itertools.count()
 LONGEST = ("simulation", "faults", "e2e", "guards")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: tests wait for servers a third of their time."""
+    return 1 + (os.cpu_count() or 1)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {folder: place for place, folder in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.parent.name, len(LONGEST)))

@@ -1,6 +1,7 @@
 """Stand-ins for a room and its viewers, for tests of what is handed to them."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 from server.hub.counts import Counts
@@ -67,6 +68,8 @@ class FakeRoom:
     def __init__(self, show_id: str = "show1") -> None:
         self.show_id = show_id
         self.stock_epoch = 1
+        self.position = 0
+        self.believed: list[tuple[int, set[str]]] = []  # policies: asked for where, banned users
         self.state: dict[str, dict[str, Any]] = {}
         self.users: dict[str, list[FakeViewer]] = defaultdict(list)
         self.said: list[m.ChatLine] = []
@@ -88,6 +91,9 @@ class FakeRoom:
             self.users[user].append(viewer)
         viewer.user, viewer.name, viewer.role = user, name, role
         viewer.expires_at_ms = expires_at_ms
+
+    def believe_policy(self, begun_at: int, banned: Collection[str]) -> None:
+        self.believed.append((begun_at, set(banned)))
 
     def say(self, line: m.ChatLine) -> None:
         self.said.append(line)

@@ -198,7 +198,8 @@ OrderStatus = Literal["confirmed", "paid", "fulfilled", "expired", "cancelled", 
 
 
 class OrdersQuery(Body, frozen=True):
-    """Orders with an id above `after`, oldest first; with `before` those below it, newest first.
+    """Orders with an id above `after`, oldest first; with `before` those below it, newest first:
+    one of the two.
 
     `order`: that one order, if the other filters hold for it.
     """

@@ -98,8 +98,8 @@ class ModerationActs:
         Raises Refused(outcome_unknown) when Redis does not answer.
         """
         async with self._desk.act(identity, show_id, require_moderator) as act:
-            act_id = await act.note("delete_line", {"line": body.line})
-        await _done_now(self._room_store.remove_line(show_id, body.line, str(act_id)))
+            await act.note("delete_line", {"line": body.line})
+        await _done_now(self._room_store.remove_line(show_id, body.line))
 
     async def _changed(self, act: Act, action: str, detail: Mapping[str, Any]) -> None:
         await shows.raise_revision(act.conn, act.show.show_id)

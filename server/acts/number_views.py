@@ -31,7 +31,8 @@ class PulseView(Struct, frozen=True):
 class Sample(Struct, frozen=True):
     """A show's totals at an instant. Units of all its started sales by the books: those that are
     left, held (confirmed and not paid, or dead) and sold; orders that stand, and their amounts by
-    currency (empty for moderators)."""
+    currency (empty for moderators): these may be older than the units. `claims` counts a claim
+    each time it comes with `attempt` 0."""
 
     at: int
     online: int

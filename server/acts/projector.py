@@ -77,15 +77,18 @@ class Projector:
             projection = await _show_projection(conn, show)
             if await self._stock.apply_show(show_id, projection) == "missing":
                 return self._trouble(("show", show_id), "show_missing_in_redis")
-            await self._project_policy(conn, show)
+            await self._project_policy(conn, show, is_restoring=again)
             await shows.set_applied(conn, show_id, show.revision)
         return self._well(("show", show_id))
 
-    async def _project_policy(self, conn: Connection, show: ShowRow) -> None:
+    async def _project_policy(self, conn: Connection, show: ShowRow, *, is_restoring: bool) -> None:
+        """Bans that Redis had lost are no news: hundreds of events would push out the history."""
         rows = await moderation.list_all(conn, show.show_id)
-        change = policy_change(show, rows, await self._room_store.read_policy(show.show_id))
+        known = await self._room_store.read_policy(show.show_id)
+        change = policy_change(show, rows, known)
+        was_lost = is_restoring and not known.version
         if change != PolicyChange():
-            await self._room_store.write_policy(show.show_id, change)
+            await self._room_store.write_policy(show.show_id, change, announce=not was_lost)
 
     # --- Sales --------------------------------------------------------------------------------
 
@@ -250,15 +253,16 @@ def sale_projection(sale: SaleRow) -> SaleProjection:
 
 
 def policy_change(show: ShowRow, rows: list[ModerationRow], now: ChatPolicy) -> PolicyChange:
-    """What turns the policy in Redis (`now`) into the one of PostgreSQL."""
+    """What turns the policy in Redis (`now`) into the one of PostgreSQL. Who is banned once more is
+    banned at a later time: a change, so that later lines of theirs disappear too."""
     mutes = {row.user: row.until for row in rows if row.kind == "mute"}
-    bans = {row.user for row in rows if row.kind == "ban"}
+    bans = {row.user: row.at for row in rows if row.kind == "ban"}
     words = tuple(show.refused_words)
     return PolicyChange(
         slow_mode_s=None if show.slow_mode_s == now.slow_mode_s else show.slow_mode_s,
         words=None if words == tuple(now.words) else words,
         mute={user: until for user, until in mutes.items() if now.muted.get(user) != until},
         unmute=sorted(now.muted.keys() - mutes.keys()),
-        ban=sorted(bans - now.banned),
-        unban=sorted(now.banned - bans),
+        ban={user: at for user, at in bans.items() if now.bans.get(user) != at},
+        unban=sorted(now.bans.keys() - bans.keys()),
     )

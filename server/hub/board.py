@@ -14,7 +14,7 @@ Pure: no clock, no sockets; tests/property/test_room_consistency.py checks the p
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from server import clock, limits
@@ -61,6 +61,7 @@ class Board:
         "position",
         "recent",
         "removed_at",
+        "removed_users",
         "seq",
         "state",
         "stock_epoch",
@@ -70,6 +71,8 @@ class Board:
         """`history`: events up to the snapshot's seq, gapless, so that resumes find them."""
         self.position = 0
         self.removed_at = 0  # position since which no line was taken back
+        # User -> position since which they are removed, until a policy says whether they are.
+        self.removed_users: dict[str, int] = {}
         # Ids of lines taken back, whose facts may be late.
         self._gone: deque[str] = deque(maxlen=limits.RECENT_CHAT_MAX)
         self._show_all(snapshot)
@@ -144,6 +147,7 @@ class Board:
             self._gone.append(event["line"])
             self._forget(lambda line: line.id == event["line"])
         elif event["k"] == "user_removed":
+            self.removed_users[event["user"]] = self.position
             self._forget(lambda line: line.user == event["user"])
 
     def _forget(self, is_gone: Callable[[ChatLine], bool]) -> None:
@@ -154,6 +158,14 @@ class Board:
         kept = [line for line in self.recent if not is_gone(line)]
         self.recent.clear()
         self.recent.extend(kept)
+
+    def believe_policy(self, begun_at: int, banned: Collection[str]) -> None:
+        """What was removed up to position `begun_at`, where the policy was asked for, this policy
+        knows better. Lines of those it bans are forgotten, which a snapshot may have brought."""
+        self.removed_users = {u: at for u, at in self.removed_users.items() if at > begun_at}
+        if any(line.user in banned for line in self.recent):
+            self.position += 1
+            self._forget(lambda line: line.user in banned)
 
     def add_lines(self, lines: Sequence[ChatLine], folded: int) -> bool:
         """Show danmaku of one tick of one hub; `folded` more were left out there.

@@ -5,7 +5,7 @@ Facts come in by `offer` and change the board (server/hub/board.py); the phase g
 encoded once for all who stand at the same position with the same codec. Nothing here awaits.
 """
 
-from collections.abc import Iterable, Iterator, KeysView
+from collections.abc import Collection, Iterable, Iterator, KeysView
 from typing import TYPE_CHECKING, Any, Final
 
 from server.errors import Refused
@@ -146,9 +146,13 @@ class Room:
 
     def _not_banned(self, lines: Iterable[ChatLine]) -> list[ChatLine]:
         """Their lines may be on the way still when users are banned, or kept by a Redis that was
-        not told yet."""
-        banned = self.hub.banned_in(self)
-        return [line for line in lines if line.user not in banned]
+        not told yet. The removal may be here before the policy that bans."""
+        banned, removed = self.hub.banned_in(self), self.board.removed_users
+        return [line for line in lines if line.user not in banned and line.user not in removed]
+
+    def believe_policy(self, begun_at: int, banned: Collection[str]) -> None:
+        """`banned` is in force, by a policy that was asked for at position `begun_at`."""
+        self.board.believe_policy(begun_at, banned)
 
     def changed(self, *, edge: bool = False) -> None:
         """The board has moved on: show it in each group's instant, or now when it is an edge."""

@@ -13,11 +13,11 @@ import structlog
 from server import clock, limits
 from server.acts.desk import Clock
 from server.domain.rehearsal import is_shadow
-from server.errors import StoreUnavailable
+from server.errors import RecordsUnavailable, StoreUnavailable
 from server.orders.waiting import keep_on
 from server.records import numbers
 from server.records.numbers import Money, SampleRow, Units
-from server.records.pool import Connection, Pool, acquire
+from server.records.pool import Pool, acquire
 from server.store.room import RoomStore
 from server.store.types import RoomPulse
 
@@ -27,13 +27,16 @@ ROUND_MS: Final = 250  # how late a sample may be
 STEP_MS: Final = 1_000 * limits.SAMPLE_S
 KEPT_MS: Final = limits.SAMPLES_KEPT_DAYS * 24 * 3_600_000
 FORGET_EVERY_MS: Final = 3_600_000
-MONEY_SHARE: Final = 0.05  # of the time may go into adding up orders
+MONEY_SHARE: Final = 0.05  # of the time may go into adding up orders,
+MONEY_SECONDS: Final = 4.0  # and so much into those of one show at once: all others wait
+_NO_VERSION: Final = -1
 
 
 class _KnownMoney(NamedTuple):
-    """Orders as they were at `version` of the units; not read again before `until_ms`."""
+    """Orders as they were at `version` of the units; not read again before `until_ms`. When they
+    could not be read: as they were before (None: never known), at no version."""
 
-    money: Money
+    money: Money | None
     version: int
     until_ms: float
 
@@ -67,8 +70,9 @@ class Sampler:
         unsampled = [show for show in found if not found[show] and not is_shadow(show)]
         pulses = await self._pulses(unsampled)
         if pulses:
+            samples = await self._samples(at, pulses)
             async with acquire(self._pool) as conn:
-                await self._insert(conn, at, pulses)
+                await numbers.insert_samples(conn, samples)
         self._at = at
         return len(pulses)
 
@@ -90,24 +94,34 @@ class Sampler:
             return None
         return None if pulse is None or pulse.gate == "rebuilding" else pulse
 
-    async def _insert(self, conn: Connection, at: int, pulses: dict[str, RoomPulse]) -> None:
-        units = await numbers.units(conn, pulses)
+    async def _samples(self, at: int, pulses: dict[str, RoomPulse]) -> dict[str, SampleRow]:
+        """Of the shows whose money is known."""
+        async with acquire(self._pool) as conn:
+            units = await numbers.units(conn, pulses)
         samples = {}
         for show_id, pulse in pulses.items():
             stock = units.get(show_id, Units())
-            money = await self._money_of(conn, show_id, stock.version)
+            money = await self._money_of(show_id, stock.version, len(pulses))
             seen = (pulse.online, pulse.likes, pulse.lines, pulse.claims)
-            samples[show_id] = SampleRow(at, *seen, stock.left, stock.held, stock.sold, *money)
-        await numbers.insert_samples(conn, samples)
+            if money is not None:
+                row = SampleRow(at, *seen, stock.left, stock.held, stock.sold, *money)
+                samples[show_id] = row
+        return samples
 
-    async def _money_of(self, conn: Connection, show_id: str, version: int) -> Money:
-        """Read only when the units have changed, and then not too often."""
+    async def _money_of(self, show_id: str, version: int, shows: int) -> Money | None:
+        """Read only when the units have changed, and then not too often: each of `shows` wants a
+        part of the time. One that cannot be read keeps its last, and waits as long for the next."""
         known = self._money.get(show_id)
         began = clock.monotonic_ms()
         if known is not None and (known.version == version or began < known.until_ms):
             return known.money
-        money = await numbers.money(conn, show_id)
+        try:
+            async with acquire(self._pool) as conn:
+                money: Money | None = await numbers.money(conn, show_id, MONEY_SECONDS)
+        except RecordsUnavailable:
+            log.warning("orders_not_added_up", show_id=show_id)
+            money, version = known and known.money, _NO_VERSION
         now = clock.monotonic_ms()
-        pause_ms = (now - began) * max(1, len(self._money)) / MONEY_SHARE  # all shows want a part
+        pause_ms = (now - began) * shows / MONEY_SHARE
         self._money[show_id] = _KnownMoney(money, version, now + pause_ms)
         return money

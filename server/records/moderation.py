@@ -12,11 +12,12 @@ Kind = Literal["mute", "ban"]
 
 
 class ModerationRow(NamedTuple):
-    """A user's mute or ban. `until` in ms since 1970; 0: without end."""
+    """A user's mute or ban, last made at `at`. Times in ms since 1970; `until` 0: without end."""
 
     user: str
     kind: Kind
     until: int
+    at: int
 
 
 async def put(
@@ -33,4 +34,4 @@ async def remove(conn: Connection, show_id: str, user: str, kind: Kind) -> None:
 async def list_all(conn: Connection, show_id: str) -> list[ModerationRow]:
     """Newest first; mutes that ended less than an hour ago are still there."""
     records = await conn.fetch(_SQL["list"], show_id)
-    return [ModerationRow(user, kind, to_ms(until)) for user, kind, until in records]
+    return [ModerationRow(user, kind, to_ms(until), to_ms(at)) for user, kind, until, at in records]

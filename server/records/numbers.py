@@ -86,18 +86,21 @@ async def units(conn: Connection, show_ids: Collection[str]) -> dict[str, Units]
     return {show_id: Units(*counts) for show_id, *counts in records}
 
 
-async def money(conn: Connection, show_id: str) -> Money:
-    """Reads all orders of the show: 40 ms for 100,000."""
-    records = await conn.fetch(_SQL["money"], show_id)
+async def money(conn: Connection, show_id: str, timeout_s: float) -> Money:
+    """Reads all orders of the show: 40 ms for 100,000. Raises TimeoutError."""
+    records = await conn.fetch(_SQL["money"], show_id, timeout=timeout_s)
     return Money(sum(r["orders"] for r in records), {r["currency"]: r["amount"] for r in records})
 
 
 async def insert_samples(conn: Connection, samples: Mapping[str, SampleRow]) -> None:
-    """One instant's samples, by show; those that are there already stay as they are."""
+    """One instant's samples, by show; those that are there already stay as they are.
+
+    In one order, whoever writes: workers at the same instant would deadlock otherwise.
+    """
     if not samples:
         return
     (at_ms,) = {sample.at for sample in samples.values()}
-    rows = [(show, *row[1:-1], json.dumps(row.amounts)) for show, row in samples.items()]
+    rows = [(show, *row[1:-1], json.dumps(row.amounts)) for show, row in sorted(samples.items())]
     await conn.execute(_SQL["insert_samples"], from_ms(at_ms), *map(list, zip(*rows, strict=True)))
 
 

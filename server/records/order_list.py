@@ -1,6 +1,7 @@
 """How people read orders: hosts those of a show, buyers theirs. See sql/order_list.sql."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -69,11 +70,17 @@ async def list_orders(
     below that id, the newest first."""
     start = after if before is None else before
     statement, terms = _listing(show_id, wanted, start, before is not None, limit)
-    async with acquire(pool) as connection:
+    async with acquire(pool) as connection, _one_instant(connection):
         ids = await connection.fetch(SQL[statement], *terms)
         rows = await _orders_by_id(connection, show_id, [row["order_id"] for row in ids])
-    rows = [row for row in rows if wanted.fits(row)]
+    rows = [row for row in rows if wanted.fits(row)]  # an order by its id may be any
     return rows if before is None else rows[::-1]
+
+
+def _one_instant(connection: Connection) -> AbstractAsyncContextManager[object]:
+    """Ids and rows are read at one: an order that moves on meanwhile would leave its page short,
+    and short pages are the last ones."""
+    return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
 def _listing(
@@ -85,10 +92,10 @@ def _listing(
         return "orders_by_id", (show_id, [order])
     if buyer is not None:
         return "order_ids_of_buyer", (show_id, buyer, sale, status, start, newest, limit)
+    statuses = STATUSES if status is None else (status,)
     if sale is not None:
         name = "order_ids_of_sale_before" if newest else "order_ids_of_sale"
-        return name, (show_id, sale, status, start, limit)
-    statuses = STATUSES if status is None else (status,)
+        return name, (sale, statuses, start, limit)
     return "order_ids_before" if newest else "order_ids", (show_id, statuses, start, limit)
 
 

@@ -10,7 +10,7 @@ All keys of a show carry the hash tag `{show_id}`, so that one script may touch 
 | ls:{S}:claims | hash | buyer NUL claim-id-16-bytes -> packed claim state or refusal |
 | ls:{S}:refusals | list | fields of refusals in claims, the first refused first |
 | ls:{S}:orders | stream | accepted takes for the order worker; never trimmed by length |
-| ls:{S}:applied | hash | id of a give, act, payment or event:act id -> result: never done twice |
+| ls:{S}:applied | hash | give, act, payment, event:act or line:id -> result: never done twice |
 | ls:{S}:evidence | hash | while the stock is rebuilt: what hubs know of claims (lua/present.lua) |
 | ls:{S}:presented | set | hubs that have presented all they know |
 | ls:{S}:room | hash | epoch, seq of events; v of state values; likes, online, sweep, digest:<key> |
@@ -21,7 +21,7 @@ All keys of a show carry the hash tag `{show_id}`, so that one script may touch 
 | ls:{S}:presence | hash | hub -> here or gone:report number:anonymous:users:expires at ms |
 | ls:{S}:people | hash | user -> hubs where the user is; gone 10 min after the last report |
 | ls:{S}:counts | hash | hub:lines, hub:claims -> its totals since it started; never reaped |
-| ls:{S}:policy | hash | chat policy: slow, words, mute:<user> until ms, ban:<user>, version |
+| ls:{S}:policy | hash | chat policy: slow, words, mute:<user> until ms, ban:<user> since, version |
 | ls:{S}:lease | string | the order worker that consumes this show |
 | ls:{S}:fence | string | written behind a batch that waits for a replica |
 """

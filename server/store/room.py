@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from server.domain.presence import PresenceAnswer, PresenceReport
+from server.errors import StoreDamaged
 from server.protocol.facts import ChatFact, Fact, HeartbeatFact, KickFact
 from server.protocol.messages import ChatLine
 from server.store import keys, packing
@@ -41,7 +42,8 @@ class RoomStore:
         return None if reply is None else [packing.unpack_text(event) for event in reply]
 
     async def pulse(self, show_id: str) -> RoomPulse | None:
-        """The show's numbers, read one after the other; None when Redis does not know the show."""
+        """The show's numbers, read one after the other; None when Redis does not know the show.
+        Raises StoreDamaged also when one of them is no number."""
         gate, room, counts, backlog, oldest = await commands(
             self._scripts.client,
             ("HGET", keys.meta(show_id), "gate"),
@@ -50,7 +52,10 @@ class RoomStore:
             ("XLEN", keys.orders(show_id)),
             ("XRANGE", keys.orders(show_id), "-", "+", "COUNT", 1),
         )
-        return None if gate is None else _pulse(gate, room, counts, backlog, oldest)
+        try:
+            return None if gate is None else _pulse(gate, room, counts, backlog, oldest)
+        except ValueError as error:
+            raise StoreDamaged(f"numbers of show {show_id}: {error}") from error
 
     async def playback_url(self, show_id: str) -> str:
         """Where the show's video is; '' when it has none or Redis does not know the show."""
@@ -100,11 +105,11 @@ class RoomStore:
         event = packing.pack({"k": kind, **fields})
         return int(await self._scripts.run("publish_event", names, (f"event:{act_id}", event)))
 
-    async def remove_line(self, show_id: str, line_id: str, act_id: str) -> int:
-        """Take a danmaku line back: an event line_removed, its seq. Idempotent by `act_id`."""
+    async def remove_line(self, show_id: str, line_id: str) -> int:
+        """Take a danmaku line back: an event line_removed, its seq. Idempotent."""
         entries = await self._chat_entries(show_id, lambda line: line.id == line_id)
         names = [keys.applied(show_id), keys.chat(show_id), *_room_keys(show_id)]
-        args = (f"event:{act_id}", line_id, *entries)
+        args = (f"line:{line_id}", line_id, *entries)
         return int(await self._scripts.run("remove_line", names, args))
 
     async def kick(self, show_id: str, user: str, code: int) -> None:
@@ -115,19 +120,22 @@ class RoomStore:
         """The policy in force; all defaults when none was ever written."""
         return _policy(await command(self._scripts.client, "HGETALL", keys.policy(show_id)))
 
-    async def write_policy(self, show_id: str, change: PolicyChange) -> int:
+    async def write_policy(
+        self, show_id: str, change: PolicyChange, *, announce: bool = True
+    ) -> int:
         """The policy's new version. Every hub is told; viewers too when slow mode changed.
 
-        The lines of users that `change` bans disappear, here and (by an event user_removed each)
-        from every page.
+        The lines of users that `change` bans disappear, here and (by an event user_removed each,
+        if `announce`) from every page. Lines that came after a ban are gone before it ends.
         """
         values, gone = _policy_fields(change)
         slow = "" if change.slow_mode_s is None else change.slow_mode_s
-        banned = list(change.ban)
+        moved = {*change.ban, *change.unban}
+        removed = list(change.ban) if announce else []
         names = [keys.policy(show_id), *_room_keys(show_id), keys.chat(show_id)]
-        args = [packing.pack(values), packing.pack(gone), slow, packing.pack(banned)]
-        if banned:
-            args += await self._chat_entries(show_id, lambda line: line.user in banned)
+        args = [packing.pack(values), packing.pack(gone), slow, packing.pack(removed)]
+        if moved:
+            args += await self._chat_entries(show_id, lambda line: line.user in moved)
         return int(await self._scripts.run("write_policy", names, args))
 
     async def _chat_entries(
@@ -209,9 +217,11 @@ def _policy(fields: Mapping[bytes, bytes]) -> ChatPolicy:
             for name, until in fields.items()
             if name.startswith(_MUTE)
         },
-        banned=frozenset(
-            name.removeprefix(_BAN).decode() for name in fields if name.startswith(_BAN)
-        ),
+        bans={
+            name.removeprefix(_BAN).decode(): int(since)
+            for name, since in fields.items()
+            if name.startswith(_BAN)
+        },
     )
 
 
@@ -224,7 +234,7 @@ def _policy_fields(change: PolicyChange) -> tuple[list[Any], list[str]]:
         values += ("words", packing.pack(list(change.words)))
     for user, until in change.mute.items():
         values += (f"mute:{user}", until)
-    for user in change.ban:
-        values += (f"ban:{user}", 1)
+    for user, since in change.ban.items():
+        values += (f"ban:{user}", since)
     gone = [f"mute:{user}" for user in change.unmute] + [f"ban:{user}" for user in change.unban]
     return values, gone

@@ -4,7 +4,7 @@ Tuples (NamedTuple) where thousands are made per second, frozen dataclasses else
 whole units and minor currency units, times are Redis milliseconds, claim ids are 16 bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
@@ -276,13 +276,18 @@ class RoomPulse:
 
 @dataclass(frozen=True, slots=True)
 class ChatPolicy:
-    """Order in the room. `muted`: user -> until (Redis ms)."""
+    """Order in the room. `muted`: user -> until (Redis ms); `bans`: user -> since when (ms)."""
 
     version: int = 0
     slow_mode_s: int = 0
     words: tuple[str, ...] = ()
     muted: Mapping[str, int] = field(default_factory=dict)
-    banned: frozenset[str] = frozenset()
+    bans: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def banned(self) -> Set[str]:
+        """Users who are banned."""
+        return self.bans.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +298,7 @@ class PolicyChange:
     words: Sequence[str] | None = None
     mute: Mapping[str, int] = field(default_factory=dict)
     unmute: Sequence[str] = ()
-    ban: Sequence[str] = ()
+    ban: Mapping[str, int] = field(default_factory=dict)
     unban: Sequence[str] = ()
 
 

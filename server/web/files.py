@@ -2,7 +2,8 @@
 
 The build leaves `x.js.br` and `x.js.gz` beside `x.js` (client-demo/vite.compressed.ts); which one
 is sent, Accept-Encoding decides (RFC 9110 section 12.5.3). Without a twin, or when only a part is
-asked for, the file goes as it is.
+asked for, the file goes as it is; so it does when it was written after its twin, which is of an
+earlier build then. Twins have no addresses of their own.
 """
 
 import mimetypes
@@ -17,6 +18,7 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
 
+TWIN_LAG_SECONDS: Final = 60.0  # who installs the files may write them in any order
 _SUFFIXES: Final = {"br": ".br", "gzip": ".gz"}  # content coding -> of the file; smaller ones first
 
 
@@ -61,9 +63,14 @@ def _best_form(path: Path, asked: Headers) -> tuple[Path, str]:
     if "range" not in asked:
         for coding in accepted_codings(",".join(asked.getlist("accept-encoding"))):
             twin = path.with_name(path.name + _SUFFIXES[coding])
-            if twin.is_file():
+            if twin.is_file() and _age_between(path, twin) <= TWIN_LAG_SECONDS:
                 return twin, coding
     return path, ""
+
+
+def _age_between(path: Path, twin: Path) -> float:
+    """Seconds from the writing of `twin` to that of `path`."""
+    return path.stat().st_mtime - twin.stat().st_mtime
 
 
 class Files(StaticFiles):
@@ -79,6 +86,12 @@ class Files(StaticFiles):
             await super().check_config()
         except RuntimeError:
             raise HTTPException(404) from None
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Without their content coding, twins would be sent as what they are not."""
+        if path.endswith(tuple(_SUFFIXES.values())):
+            return "", None
+        return super().lookup_path(path)
 
     def file_response(
         self,

@@ -11,6 +11,7 @@ from starlette.responses import StreamingResponse
 from server.acts import messages as m
 from server.acts import views as v
 from server.domain.money import amount_text, line_total
+from server.errors import Refused
 from server.records import order_list
 from server.records.order_list import OrderRow, Wanted
 from server.records.pool import Pool
@@ -29,6 +30,8 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 async def list_orders(call: Call) -> v.OrderList:
     await _authorise(call)
     query: m.OrdersQuery = call.query
+    if query.after and query.before is not None:
+        raise Refused("bad_field", "Either `after` or `before`", field="before")
     rows = await order_list.list_orders(
         call.acts.pool,
         call.show,

@@ -5,7 +5,7 @@ arrives, and every REFRESH_SECONDS in case a fact was lost; bans are carried out
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, Protocol
 
 import structlog
@@ -43,29 +43,30 @@ class Policies:
 
     def __init__(self, store: PolicyStore) -> None:
         self._store = store
-        self._rules: dict[str, RoomRules] = {}
+        # By the room itself: one that opens again must not begin with what was true before.
+        self._rules: dict[Room, RoomRules] = {}
         self._reading: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()  # one read after the other: the last to begin is the newest
 
     def of(self, room: Room) -> RoomRules:
         """The rules of `room` as last read; empty ones when they never were."""
-        return self._rules.get(room.show_id) or _NO_RULES
+        return self._rules.get(room) or _NO_RULES
 
-    def banned_in(self, room: Room) -> frozenset[str]:
+    def banned_in(self, room: Room) -> Collection[str]:
         """Users whose danmaku the room does not show any more."""
         return self.of(room).policy.banned
 
     def knows(self, room: Room) -> bool:
         """Were the rules of `room` read?"""
-        return room.show_id in self._rules
+        return room in self._rules
 
     async def ensure(self, room: Room) -> None:
         """Read the rules of `room` unless they were. Raises StoreUnavailable."""
         if self.knows(room):
             return
         async with self._turn:  # a rush into a new room is one read
-            if room.show_id not in self._rules:
-                self._apply(room, await self._store.read_policy(room.show_id))
+            if not self.knows(room):
+                await self._read_now(room)
 
     def refresh(self, room: Room) -> None:
         """Read the rules of `room` again, soon; a failure leaves the old ones in force."""
@@ -77,9 +78,9 @@ class Policies:
         """Read all rules again every REFRESH_SECONDS, and forget closed rooms, for ever."""
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
-            now = {room.show_id: room for room in rooms()}
-            self._rules = {show: rules for show, rules in self._rules.items() if show in now}
-            for room in now.values():
+            now = set(rooms())
+            self._rules = {room: rules for room, rules in self._rules.items() if room in now}
+            for room in now:
                 await self._try_read(room)
 
     async def _try_read(self, room: Room) -> None:
@@ -92,14 +93,20 @@ class Policies:
 
     async def _read(self, room: Room) -> None:
         async with self._turn:
-            self._apply(room, await self._store.read_policy(room.show_id))
+            await self._read_now(room)
+
+    async def _read_now(self, room: Room) -> None:
+        begun_at = room.position
+        policy = await self._store.read_policy(room.show_id)
+        self._apply(room, policy)
+        room.believe_policy(begun_at, policy.banned)
 
     def _apply(self, room: Room, policy: ChatPolicy) -> None:
         known = self.of(room)
-        if known.policy == policy and room.show_id in self._rules:
+        if known.policy == policy and self.knows(room):
             return
         same_words = known.policy.words == policy.words
-        self._rules[room.show_id] = RoomRules(policy, known.words if same_words else None)
+        self._rules[room] = RoomRules(policy, known.words if same_words else None)
         self._remove_banned(room, policy)
 
     def _remove_banned(self, room: Room, policy: ChatPolicy) -> None:

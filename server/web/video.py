@@ -1,12 +1,14 @@
 """Where viewers' pages may fetch video from: the show's origin, and those the operator names."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
 import structlog
 
+from server import limits
 from server.errors import StoreUnavailable
 from server.web.content_policy import origin_of
 from server.web.shared import Shared
@@ -16,6 +18,7 @@ log = structlog.get_logger()
 KEPT_SECONDS: Final = 5.0  # how long an answer serves everybody who opens the show's page
 SHOWS_MAX: Final = 1_000  # shows with an answer; the one asked for first goes
 WAIT_SECONDS: Final = 1.0  # a page does not wait longer; it comes without video then
+_SHOW_ID: Final = re.compile(limits.SHOW_ID_PATTERN)
 
 PlaybackUrl = Callable[[str], Awaitable[str]]
 
@@ -30,7 +33,9 @@ class VideoOrigins:
 
     async def of(self, show_id: str) -> tuple[str, ...]:
         """For the Content-Security-Policy of the show's page; without the show's own origin when
-        that cannot be told."""
+        that cannot be told, or no show can have this id: anybody may ask for anything."""
+        if not _SHOW_ID.fullmatch(show_id):
+            return self._always
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 origin = origin_of(await self._shared(show_id)())

@@ -94,6 +94,26 @@ async def test_letter_when_redriven_then_its_claim_is_confirmed_at_its_own_place
     assert [a["detail"] for a in acts if a["action"] == "redrive_dead_letter"] == [detail]
 
 
+async def test_letter_when_redriven_then_no_page_of_the_sales_orders_misses_any(
+    desk: Desk,
+) -> None:
+    """Its order has the place of the claim and a later id; pages go by ids."""
+    await desk.mend()
+    await desk.stage.ok("POST", f"{desk.path}/redrive")
+    found, bound = {}, {"after": 0, "before": 2**53 - 1}
+    for way, at in bound.items():
+        buyers: list[str] = []
+        while True:
+            path = f"{desk.show}/orders?sale={desk.sale}&limit=1&{way}={at}"
+            page = (await desk.stage.ok("GET", path))["orders"]
+            if not page:
+                break
+            buyers += [order["buyer"] for order in page]
+            at = page[-1]["order_id"]
+        found[way] = buyers
+    assert found == {"after": ["ann", "bob", "eve"], "before": ["eve", "bob", "ann"]}
+
+
 async def test_letter_when_the_sale_has_a_payment_step_then_redriving_starts_the_time_to_pay(
     stage: Stage,
 ) -> None:

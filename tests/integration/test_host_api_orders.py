@@ -89,6 +89,26 @@ async def test_orders_when_looked_for_then_newest_first_by_number_and_by_sale(
         assert await ids(stage, show, f"order={old[1]}&{against}") == []
 
 
+async def test_orders_when_both_ends_are_named_then_refused(stage: Stage) -> None:
+    show, _ = await sold_to(stage, "li")
+    assert await stage.refused("GET", f"{show}/orders?after=1&before=9") == "bad_field"
+
+
+async def test_orders_when_one_moves_on_meanwhile_then_its_page_is_full(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short page would be taken for the last one."""
+    show, _ = await sold_to(stage, "li", "wang", "zhao")
+    really = order_list._orders_by_id
+
+    async def later(*args: Any) -> list[order_list.OrderRow]:
+        await stage.pool.execute("UPDATE orders SET status = 'paid' WHERE buyer = 'li'")
+        return await really(*args)
+
+    monkeypatch.setattr(order_list, "_orders_by_id", later)
+    assert len(await ids(stage, show, "status=confirmed&limit=2")) == 2
+
+
 async def test_order_when_it_is_of_another_show_then_it_is_not_found(stage: Stage) -> None:
     show, _ = await sold_to(stage, "li")
     other, sale = await sold_to(stage, "wang")
@@ -105,8 +125,8 @@ SMALL_READS = [
     ("order_ids_of_buyer", f"'bigshow', 'b7', NULL, NULL, {2**53 - 1}, true, 100"),
     ("order_ids", "'bigshow', ARRAY['confirmed', 'paid'], 0, 20"),
     ("order_ids_before", f"'bigshow', ARRAY['confirmed', 'paid'], {2**53 - 1}, 20"),
-    ("order_ids_of_sale", "'bigshow', 3, NULL, 0, 20"),
-    ("order_ids_of_sale_before", f"'bigshow', 3, NULL, {2**53 - 1}, 20"),
+    ("order_ids_of_sale", "3, ARRAY['confirmed', 'paid'], 0, 20"),
+    ("order_ids_of_sale_before", f"3, ARRAY['confirmed', 'paid'], {2**53 - 1}, 20"),
 ]
 
 
@@ -142,7 +162,7 @@ async def test_orders_when_the_show_is_big_then_a_short_list_reads_little(
         ((plan,),) = await conn.fetch(f"{explain} {name} ({parameters})")
         top = json.loads(plan)[0]["Plan"]
         assert rows_dropped(top) < 100, name
-        assert rows_read(top) < 200, name
+        assert 0 < rows_read(top) < 200, name
     await conn.close()
 
 

@@ -1,5 +1,6 @@
 """A show's numbers over the host API: pulse, series, pin windows, summary, and who sees what."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -9,6 +10,7 @@ import pytest
 
 from server import limits
 from server.orders.sampler import STEP_MS, Sampler
+from server.records import numbers
 from server.store import keys
 from server.web import host_numbers
 from tests.host_stage import Stage, open_stage, show_id_of, token
@@ -140,6 +142,44 @@ async def test_answers_when_the_show_ends_then_the_next_one_is_new(
     assert (await stage.ok("GET", f"{show}/summary"))["ended_at"] == 0
     await stage.ok("POST", f"{show}/end")
     assert (await stage.ok("GET", f"{show}/summary"))["ended_at"] > 0
+
+
+async def test_heavy_answers_when_many_shows_ask_then_they_leave_connections_to_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shows, reading, most = [await stage.live_show() for _ in range(3)], [0], [0]
+    really = numbers.pins
+
+    async def watched(*args: Any) -> list[numbers.PinRow]:
+        reading[0] += 1
+        most[0] = max(most[0], reading[0])
+        await asyncio.sleep(0.02)
+        reading[0] -= 1
+        return await really(*args)
+
+    monkeypatch.setattr(numbers, "pins", watched)
+    asked = [f"{show}/{what}" for show in shows for what in ("pins", "summary")]
+    await asyncio.gather(*(stage.ok("GET", path) for path in asked))
+    assert most == [1]
+
+
+async def test_series_when_consoles_ask_after_their_own_instants_then_they_share_one_answer(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_numbers, "FRESH_SECONDS", 60.0)
+    show, reads = await stage.live_show(), [0]
+    await sampled(stage, show, {0: 3, 5: 4, 10: 5})
+    really = numbers.samples_after
+
+    async def counted(*args: Any) -> Any:
+        reads[0] += 1
+        return await really(*args)
+
+    monkeypatch.setattr(numbers, "samples_after", counted)
+    for after, seen in ((0, [5, 10]), (4, [5, 10]), (5, [10]), (59, [])):
+        series = await stage.ok("GET", f"{show}/series?after={ms(after)}")
+        assert [one["at"] for one in series["samples"]] == [ms(s) for s in seen]
+    assert reads == [1]
 
 
 # --- Series -----------------------------------------------------------------------------------
@@ -302,6 +342,16 @@ async def test_summary_when_the_show_has_ended_then_all_is_as_the_books_have_it(
     assert 0 <= first["sold_out_after_ms"] < 60_000  # though a unit came back later
     assert second["sold_out_after_ms"] == -1  # what closed is not what was bought
     assert (first["status"], first["orders"], first["amount"]) == ("closed", 1, 200)
+
+
+async def test_summary_when_a_count_in_redis_is_no_number_then_by_the_samples(
+    stage: Stage,
+) -> None:
+    show = await stage.live_show()
+    await sampled(stage, show, {0: 3}, likes=9)
+    await stage.clients.commands.hset(keys.counts(show_id_of(show)), "h:lines", "x")
+    assert (await stage.ok("GET", f"{show}/summary"))["likes"] == 9
+    assert await stage.refused("GET", f"{show}/pulse") == "unavailable"
 
 
 async def test_summary_when_redis_is_away_then_by_the_samples(

@@ -54,22 +54,30 @@ async def test_line_when_deleted_then_redis_forgets_it_and_only_it(stage: Stage)
     assert (act["action"], act["actor"], act["detail"]) == ("delete_line", "mod", {"line": "hub-1"})
 
 
-async def test_line_when_it_is_old_or_deleted_again_then_every_page_is_still_told(
+async def test_line_when_it_is_old_then_every_page_is_still_told(stage: Stage) -> None:
+    show = await stage.live_show()
+    await stage.call("POST", f"{show}/delete-line", {"line": "hub-9"})
+    assert await told(stage, show, "line_removed", "line") == ["hub-9"]
+
+
+async def test_line_when_deleted_again_and_again_then_the_history_of_events_is_left_alone(
     stage: Stage,
 ) -> None:
     show = await stage.live_show()
-    for _ in range(2):
+    for _ in range(3):  # known or not
         await stage.call("POST", f"{show}/delete-line", {"line": "hub-9"})
-    assert await told(stage, show, "line_removed", "line") == ["hub-9", "hub-9"]
+    assert await told(stage, show, "line_removed", "line") == ["hub-9"]
 
 
-async def test_line_when_its_act_is_applied_again_then_nothing_happens(stage: Stage) -> None:
+async def test_line_when_it_is_removed_again_then_no_event_and_a_late_copy_goes(
+    stage: Stage,
+) -> None:
     show = await stage.live_show()
     remove = stage.room_store.remove_line
-    first = await remove(show_id_of(show), "hub-1", "act")
+    first = await remove(show_id_of(show), "hub-1")
     await stage.room_store.publish_chat(show_id_of(show), [line(1)], 0)
-    assert await remove(show_id_of(show), "hub-1", "act") == first
-    assert await kept(stage, show) == ["hub-1"]
+    assert await remove(show_id_of(show), "hub-1") == first
+    assert await kept(stage, show) == []
     assert await told(stage, show, "line_removed", "line") == ["hub-1"]
 
 
@@ -117,6 +125,34 @@ async def test_ban_when_the_process_ends_midway_then_the_sweep_takes_the_lines_b
     await stage.sweep()
     assert await kept(stage, show) == ["hub-1"]
     assert await told(stage, show, "user_removed", "user") == ["troll"]
+
+
+async def test_ban_when_lines_came_late_then_banning_again_or_unbanning_takes_them_back(
+    stage: Stage,
+) -> None:
+    """A hub that had not heard of the ban yet sent them; they must not come back with the user."""
+    show = await stage.live_show()
+    for act in ("ban", "ban", "unban"):
+        await stage.room_store.publish_chat(show_id_of(show), [line(1), line(2, "troll")], 0)
+        await stage.ok("POST", f"{show}/{act}", {"user": "troll"})
+        assert {one.split("-")[1] for one in await kept(stage, show)} == {"1"}
+    assert await told(stage, show, "user_removed", "user") == ["troll", "troll"]
+
+
+async def test_bans_when_redis_had_lost_them_then_they_are_restored_without_a_word(
+    stage: Stage,
+) -> None:
+    """A flood of old news would push out the events that open pages need to resume."""
+    show = await stage.live_show()
+    users = [f"troll{n}" for n in range(3)]
+    for user in users:
+        await stage.ok("POST", f"{show}/ban", {"user": user})
+    await stage.clients.commands.delete(keys.policy(show_id_of(show)))
+    await stage.acts.projector.project_show(show_id_of(show), again=True)
+    assert (await stage.room_store.read_policy(show_id_of(show))).banned == set(users)
+    assert await told(stage, show, "user_removed", "user") == users
+    await stage.ok("POST", f"{show}/ban", {"user": "li"})  # that is news
+    assert await told(stage, show, "user_removed", "user") == [*users, "li"]
 
 
 # --- What pages see ---------------------------------------------------------------------------

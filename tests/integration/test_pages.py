@@ -19,7 +19,7 @@ from server.config import load
 from server.errors import Misconfigured, StoreUnavailable
 from server.records.front import LiveShow
 from server.web.content_policy import CSP, SecurityHeaders, content_policy, origin_of
-from server.web.files import accepted_codings
+from server.web.files import TWIN_LAG_SECONDS, accepted_codings
 from server.web.pages import Pages
 from server.web.video import SHOWS_MAX, VideoOrigins
 from tests.live import until
@@ -135,6 +135,22 @@ async def test_file_when_a_browser_takes_a_coding_then_it_gets_the_twin(
     assert plain.headers["etag"] != coded.headers["etag"]
 
 
+@pytest.mark.parametrize("suffix", [".br", ".gz"])
+async def test_twin_when_it_is_asked_for_by_its_own_name_then_there_is_none(
+    url: str, suffix: str
+) -> None:
+    assert (await ask(url, SCRIPT + suffix)).status == 404
+
+
+async def test_twin_when_its_file_was_written_later_then_the_file_goes(
+    url: str, dist: Path
+) -> None:
+    written = (dist / f"{SCRIPT[1:]}.br").stat().st_mtime
+    os.utime(dist / SCRIPT[1:], (0, written + TWIN_LAG_SECONDS + 1))
+    answer = await ask(url, SCRIPT, accept_encoding="br, gzip")
+    assert (answer.body, answer.headers.get("content-encoding")) == (PLAIN, None)
+
+
 async def test_file_when_it_has_no_twin_then_it_goes_as_it_is(url: str) -> None:
     answer = await ask(url, "/assets/lonely.js", accept_encoding="br, gzip")
     assert (answer.status, answer.body) == (200, PLAIN)
@@ -164,7 +180,8 @@ async def test_file_when_the_browser_has_it_then_not_again_but_after_a_new_build
     assert "immutable" in kept.headers["cache-control"]
     assert kept.headers["vary"] == "accept-encoding"
     assert (await ask(url, SCRIPT, accept_encoding="gzip", if_none_match=etag)).status == 200
-    os.utime(dist / f"{SCRIPT[1:]}.br", (1, 1))
+    twin = dist / f"{SCRIPT[1:]}.br"
+    os.utime(twin, (1, twin.stat().st_mtime + 1))
     assert (await ask(url, SCRIPT, accept_encoding="br", if_none_match=etag)).status == 200
 
 
@@ -258,6 +275,16 @@ async def test_video_when_many_open_a_page_then_it_is_read_once_and_few_shows_ar
     assert len(asked) == 1 + SHOWS_MAX
     await video.of("show1")
     assert len(asked) == 2 + SHOWS_MAX
+
+
+@pytest.mark.parametrize("show_id", ["x", "Show1", "a" * 33, "show1\n", "../show1", "ls:{show1}"])
+async def test_video_when_no_show_can_have_the_id_then_nobody_is_asked(show_id: str) -> None:
+    async def playback_url(show_id: str) -> str:
+        raise AssertionError
+
+    assert await VideoOrigins(playback_url, ["https://a.example"]).of(show_id) == (
+        "https://a.example",
+    )
 
 
 async def test_page_when_the_video_cannot_be_told_then_it_comes_without(dist: Path) -> None:

@@ -13,7 +13,14 @@ import pytest
 from server import limits
 from server.domain.presence import PresenceReport
 from server.domain.rehearsal import new_shadow_id
-from server.orders.sampler import FORGET_EVERY_MS, KEPT_MS, STEP_MS, Sampler
+from server.orders.sampler import (
+    FORGET_EVERY_MS,
+    KEPT_MS,
+    MONEY_SECONDS,
+    MONEY_SHARE,
+    STEP_MS,
+    Sampler,
+)
 from server.records import numbers
 from server.store import keys
 from tests.host_stage import Stage, open_stage, show_id_of
@@ -140,10 +147,10 @@ async def test_money_when_nothing_was_taken_then_it_is_not_read_again(
     read, time_ms = [], [0.0]
     really = numbers.money
 
-    async def counted(conn: Any, show_id: str) -> numbers.Money:
+    async def counted(conn: Any, show_id: str, timeout_s: float) -> numbers.Money:
         read.append(show_id)
         time_ms[0] += 100  # so long it takes
-        return await really(conn, show_id)
+        return await really(conn, show_id, timeout_s)
 
     monkeypatch.setattr(numbers, "money", counted)
     monkeypatch.setattr("server.orders.sampler.clock.monotonic_ms", lambda: time_ms[0])
@@ -168,3 +175,41 @@ async def test_money_when_nothing_was_taken_then_it_is_not_read_again(
     assert len(read) == 2
     assert await orders_seen(200) == 2
     assert len(read) == 3
+
+
+async def test_money_when_one_show_takes_too_long_then_it_keeps_its_last_and_others_theirs(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is not read again before its share of the time has come."""
+    slow, well = [await stage.live_show() for _ in range(2)]
+    sales = {show: await stage.sale(show, await stage.sku(show)) for show in (slow, well)}
+    sampler, time_ms, tried = sampler_of(stage), [0.0], []
+    really = numbers.money
+
+    async def money(conn: Any, show_id: str, timeout_s: float) -> numbers.Money:
+        if show_id != show_id_of(slow) or not tried:
+            return await really(conn, show_id, timeout_s)
+        tried.append(time_ms[0])
+        time_ms[0] += 1_000 * timeout_s
+        raise TimeoutError
+
+    monkeypatch.setattr(numbers, "money", money)
+    monkeypatch.setattr("server.orders.sampler.clock.monotonic_ms", lambda: time_ms[0])
+
+    async def orders_seen(passed_ms: float) -> list[int]:
+        for show, sale in sales.items():
+            await stage.claim(show, sale["sale"], f"b{time_ms[0]}")
+            await stage.book(show)
+        time_ms[0] += passed_ms
+        stage.clock.now += STEP_MS
+        assert await sampler.round() == 2
+        return [int((await samples(stage, show))[-1]["orders"]) for show in (slow, well)]
+
+    assert await orders_seen(5_000) == [1, 1]
+    tried.append(0.0)
+    assert await orders_seen(5_000) == [1, 2]
+    pause_ms = 1_000 * MONEY_SECONDS * 2 / MONEY_SHARE
+    assert await orders_seen(pause_ms - 1) == [1, 3]
+    assert len(tried) == 2
+    await orders_seen(1)
+    assert len(tried) == 3

@@ -117,11 +117,11 @@ async def mute(shop: Shop) -> object:
 
 
 async def ban(shop: Shop) -> object:
-    return await shop.room.write_policy(SHOW, PolicyChange(ban=["u"]))
+    return await shop.room.write_policy(SHOW, PolicyChange(ban={"u": 7}))
 
 
 async def delete(shop: Shop) -> object:
-    return await shop.room.remove_line(SHOW, "1", "act")
+    return await shop.room.remove_line(SHOW, "1")
 
 
 def pool_key(show_id: str) -> str:

@@ -131,7 +131,7 @@ def test_hello_when_it_has_no_ref_then_it_works_without_a_word(stage: Stage) -> 
 
 
 def test_hello_when_the_user_is_banned_then_refused_and_removed(stage: Stage) -> None:
-    stage.policies.set(banned=frozenset({"u1"}))
+    stage.policies.set(bans={"u1": 7})
     viewer = stage.viewer(None)
     stage.do(viewer, m.Hello(token=stage.token(), ref=1))
     assert names(viewer) == ["banned"]

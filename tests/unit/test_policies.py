@@ -86,10 +86,33 @@ async def test_ban_when_it_is_read_then_the_connections_of_the_user_end(store: F
     fake, room = a_room()
     banned, other = FakeViewer(fake, "u1"), FakeViewer(fake, "u2")
     await kept.ensure(room)
-    store.policy = ChatPolicy(version=2, banned=frozenset({"u1"}))
+    store.policy = ChatPolicy(version=2, bans={"u1": 7})
     kept.refresh(room)
     await asyncio.sleep(0.01)
     assert (banned.closed, other.closed) == ([4403], [])
+
+
+async def test_rules_when_they_are_read_then_the_room_hears_where_they_were_asked_for(
+    store: FakeStore,
+) -> None:
+    kept = Policies(store)
+    fake, room = a_room()
+    store.policy = ChatPolicy(version=1, bans={"u1": 7})
+    fake.position = 3
+    await kept.ensure(room)
+    fake.position = 4
+    kept.refresh(room)  # the same again counts for what was removed meanwhile
+    await asyncio.sleep(0.01)
+    assert fake.believed == [(3, {"u1"}), (4, {"u1"})]
+
+
+async def test_rules_when_a_room_opens_again_then_they_are_read_anew(store: FakeStore) -> None:
+    kept = Policies(store)
+    await kept.ensure(a_room()[1])
+    store.policy = ChatPolicy(version=2, bans={"u1": 7})
+    _, room = a_room()
+    await kept.ensure(room)
+    assert kept.banned_in(room) == {"u1"}
 
 
 async def test_keep_fresh_when_facts_are_lost_then_the_rules_still_change(

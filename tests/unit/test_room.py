@@ -312,3 +312,40 @@ def test_edge_when_offered_then_every_group_is_due_now(room: Room, world: World,
     fact = world.set("sale:1", phase="closed")
     room.offer(StateFact(fact.key, fact.value, edge=True))
     assert group.due <= hub.loop.time()
+
+
+# --- Removed users ----------------------------------------------------------------------------
+
+
+def shown(room: Room, transport: Any) -> list[str]:
+    """Ids of the lines that a viewer is sent now."""
+    return [line["id"] for tick in messages_after(room, transport) for line in tick["chat"]]
+
+
+def test_ban_when_the_policy_is_not_read_yet_then_late_lines_are_not_shown(
+    room: Room, world: World
+) -> None:
+    _, transport = connect(room)
+    transport.take_messages()
+    begun_before = room.position
+    removal = world.ban("u0")
+    world.banned.clear()  # what the hub has read of the policy does not say so yet
+    room.offer(removal)
+    room.offer(world.chatter(3))
+    assert shown(room, transport) == ["x-4", "x-5"]
+    room.believe_policy(begun_before, ())  # it was asked for before: knows nothing of the ban
+    room.offer(world.chatter(3))
+    assert shown(room, transport) == ["x-7", "x-8"]
+    room.believe_policy(room.position, ())  # this one knows that the user may speak again
+    room.offer(world.chatter(3))
+    assert shown(room, transport) == ["x-9", "x-10", "x-11"]
+
+
+def test_policy_when_it_bans_then_lines_that_came_before_it_are_not_for_joiners(
+    room: Room, world: World
+) -> None:
+    connect(room)  # the welcome of this tick has the lines
+    room.believe_policy(room.position, {"u1"})
+    _, transport = connect(room)
+    (welcome,) = transport.take_messages()
+    assert [line["id"] for line in welcome["chat"]] == ["x-0", "x-2"]

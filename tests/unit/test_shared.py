@@ -77,6 +77,38 @@ async def test_shared_when_it_fails_then_the_next_one_asks_again() -> None:
     assert await shared() == 2
 
 
+async def test_shared_when_a_dear_question_fails_then_it_is_not_asked_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, now_ms = Source(), [0.0]
+    source.fails = True
+    monkeypatch.setattr(clock, "monotonic_ms", lambda: now_ms[0])
+    shared = Shared(source, ttl_s=1, factor=10, turn=asyncio.Lock())
+    asking = asyncio.create_task(shared())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    now_ms[0] = 300.0
+    source.may_answer.set()
+    for now_ms[0] in (300.0, 2_999.0):
+        with pytest.raises(OSError, match="planted"):
+            await (shared() if asking.done() else asking)
+    source.fails = False
+    now_ms[0] = 3_000.0
+    assert await shared() == 2
+
+
+async def test_shared_when_dear_questions_share_a_turn_then_one_at_a_time_is_asked() -> None:
+    turn, sources = asyncio.Lock(), [Source() for _ in range(3)]
+    shared = [Shared(source, ttl_s=60, turn=turn) for source in sources]
+    asking = [asyncio.create_task(one()) for one in shared]
+    for source in sources:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert sum(one.asked and not one.may_answer.is_set() for one in sources) == 1
+        source.may_answer.set()
+    assert await asyncio.gather(*asking) == [1] * 3
+
+
 async def test_shared_when_one_asker_gives_up_then_the_others_are_answered() -> None:
     source = Source()
     shared = Shared(source, ttl_s=60)

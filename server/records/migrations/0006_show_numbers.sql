@@ -18,3 +18,7 @@ CREATE TABLE show_samples (
 );
 
 ALTER TABLE products ADD COLUMN cues text[] NOT NULL DEFAULT '{}';
+
+-- A sale's orders are listed by their ids, all of them or those of one status. The sale
+-- is not in front: the planner would take orders_one_per_seq, and read the sale's orders for a page.
+CREATE INDEX orders_by_sale ON orders (status, pool_id, order_id);

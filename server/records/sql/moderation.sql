@@ -11,5 +11,5 @@ DELETE FROM moderations WHERE show_id = $1 AND user_id = $2 AND kind = $3
 
 -- name: list
 -- The hour is room for the difference between this clock and Redis time, which decides.
-SELECT user_id, kind, until FROM moderations
+SELECT user_id, kind, until, at FROM moderations
 WHERE show_id = $1 AND (until IS NULL OR until > now() - interval '1 hour') ORDER BY at DESC

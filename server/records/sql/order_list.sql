@@ -23,17 +23,26 @@ FROM unnest($2::text[]) AS wanted (status),
 ORDER BY found.order_id DESC LIMIT $4
 
 -- name: order_ids_of_sale
--- $1 show, $2 sale, $3 status or NULL, $4 after this order id, $5 limit. Within a sale ids rise with
--- (epoch, seq), which orders_one_per_seq has in order.
-SELECT order_id FROM orders
-WHERE show_id = $1 AND pool_id = $2 AND ($3::text IS NULL OR status = $3) AND order_id > $4
-ORDER BY pool_id, epoch, seq LIMIT $5
+-- $1 sale, $2 statuses, $3 after this order id, $4 limit. As `order_ids`, with orders_by_sale; of
+-- which show the sale is, orders_by_id checks. Not by (epoch, seq): a dead letter that is redriven
+-- has an old one and a new id.
+SELECT found.order_id
+FROM unnest($2::text[]) AS wanted (status),
+     LATERAL (SELECT order_id FROM orders o
+              WHERE (o.status, o.pool_id, o.order_id) > (wanted.status, $1, $3)
+                AND (o.status, o.pool_id) <= (wanted.status, $1)
+              ORDER BY o.status, o.pool_id, o.order_id LIMIT $4) AS found
+ORDER BY found.order_id LIMIT $4
 
 -- name: order_ids_of_sale_before
--- $1 show, $2 sale, $3 status or NULL, $4 before this order id, $5 limit.
-SELECT order_id FROM orders
-WHERE show_id = $1 AND pool_id = $2 AND ($3::text IS NULL OR status = $3) AND order_id < $4
-ORDER BY pool_id DESC, epoch DESC, seq DESC LIMIT $5
+-- $1 sale, $2 statuses, $3 before this order id, $4 limit. From the other end.
+SELECT found.order_id
+FROM unnest($2::text[]) AS wanted (status),
+     LATERAL (SELECT order_id FROM orders o
+              WHERE (o.status, o.pool_id, o.order_id) < (wanted.status, $1, $3)
+                AND (o.status, o.pool_id) >= (wanted.status, $1)
+              ORDER BY o.status DESC, o.pool_id DESC, o.order_id DESC LIMIT $4) AS found
+ORDER BY found.order_id DESC LIMIT $4
 
 -- name: order_ids_of_buyer
 -- $1 show, $2 buyer, $3 sale or NULL, $4 status or NULL, $5 an order id, $6 whether those before it

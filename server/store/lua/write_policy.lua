@@ -1,15 +1,15 @@
--- Change the chat policy of a show and tell every hub. Who is banned disappears: from the danmaku
--- kept for those who join, and by an event user_removed from every page.
+-- Change the chat policy of a show and tell every hub. Lines of who is banned, or was, disappear
+-- from the danmaku kept for those who join; an event user_removed takes them from every page.
 --
 -- KEYS    1 policy  2 state  3 room  4 events  5 bus channel  6 chat
 -- ARGV    1 msgpack, flat: fields and values to set  2 msgpack: fields to delete
---         3 slow mode in s, or '' when it does not change  4 msgpack: users banned by this
---         5.. the entries of chat that hold their lines
+--         3 slow mode in s, or '' when it does not change  4 msgpack: users to be removed
+--         5.. the entries of chat to be forgotten
 -- Returns the policy's new version
 -- Errors  CORRUPT; nothing was written.
 --
--- Fields: slow, words (msgpack), mute:<user> until ms, ban:<user> 1, version. Values are
--- absolute, so a repeat changes nothing but the version (and tells of the banned once more).
+-- Fields: slow, words (msgpack), mute:<user> until ms, ban:<user> since ms, version. Values are
+-- absolute, so a repeat changes nothing but the version (and tells of the removed once more).
 
 -- include: _values
 -- include: _room
@@ -20,7 +20,7 @@ local ROOM = {state = KEYS[2], room = KEYS[3], events = KEYS[4], bus = KEYS[5]}
 local CHUNK = 1000 -- well below what unpack() can put on the stack; even
 
 local values, fields = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
-local banned = cmsgpack.unpack(ARGV[4])
+local removed = cmsgpack.unpack(ARGV[4])
 
 local function in_chunks(command, list)
   for from = 1, #list, CHUNK do
@@ -43,7 +43,7 @@ if ARGV[3] ~= '' then
 end
 redis.call('SPUBLISH', ROOM.bus, cmsgpack.pack({'p', version}))
 forget_lines(CHAT, {unpack(ARGV, 5)})
-for _, user in ipairs(banned) do
+for _, user in ipairs(removed) do
   publish_event(ROOM, {k = 'user_removed', at = now, user = user})
 end
 return version
