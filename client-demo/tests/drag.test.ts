@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { aside, moved, placeAt, scrollFor } from "../src/host/drag";
+import { aside, moved, placeAt, rebased, scrollFor } from "../src/host/drag";
 
 test("a moved row stands where it was dropped, the others keep their order", () => {
   expect(moved([1, 2, 3, 4], 0, 2)).toEqual([2, 3, 1, 4]);
@@ -28,4 +28,9 @@ test("the page scrolls only near its edges", () => {
   expect(scrollFor(10, 800)).toBeLessThan(0);
   expect(scrollFor(400, 800)).toBe(0);
   expect(scrollFor(790, 800)).toBeGreaterThan(0);
+});
+
+test("an order for an older list keeps what came since, and drops what went", () => {
+  expect(rebased([3, 1, 2], [1, 2, 3])).toEqual([3, 1, 2]);
+  expect(rebased([3, 1, 2], [1, 4, 3])).toEqual([3, 1, 4]);
 });

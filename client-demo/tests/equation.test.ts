@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from "vitest";
 import { equationText, problemText, verdictText } from "../src/host/audit-badge";
-import { type Audited, equationOf, verdictOf } from "../src/host/equation";
+import { type Audited, BELIEVED_MS, equationOf, verdictOf } from "../src/host/equation";
 import type { Audit } from "../src/host/number-types";
 import type { PoolBalance } from "../src/host/types";
 import { lang } from "../src/i18n";
@@ -22,7 +22,7 @@ const audit = (part: Partial<Audit> = {}): Audit => ({
 });
 
 const verdict = (part: Partial<Audited>) =>
-  verdictOf({ hasStock: true, reading: null, error: null, now: 0, ...part });
+  verdictOf({ started: [7], reading: null, error: null, now: 0, ...part });
 
 const NO_ANSWER = new ApiError(0, "network_error", "", "");
 
@@ -62,11 +62,12 @@ test("before the first audit it is awaited, unless it failed", () => {
   expect(verdict({ error: NO_ANSWER }).kind).toBe("failed");
 });
 
-test("an audit that cannot be renewed is believed for a minute", () => {
-  const reading = { value: audit(), at: 1_000 };
-  expect(verdict({ reading, error: NO_ANSWER, now: 61_000 }).kind).toBe("ok");
-  expect(verdict({ reading, error: NO_ANSWER, now: 61_001 }).kind).toBe("stale");
-  expect(verdict({ reading, now: 999_000 }).kind).toBe("ok");
+test.each([null, NO_ANSWER])("an audit is believed by its own age", (error) => {
+  const made = audit({ at: 1_000 });
+  const believed = 1_000 + BELIEVED_MS;
+  const at = (now: number) => verdict({ reading: { value: made, at: now }, error, now }).kind;
+  expect(at(believed)).toBe("ok");
+  expect(at(believed + 1)).toBe("stale");
 });
 
 test("a fault once found stays red, however old", () => {
@@ -75,7 +76,11 @@ test("a fault once found stays red, however old", () => {
 });
 
 test("without stock there is nothing to be proud of", () => {
-  expect(verdict({ hasStock: false }).kind).toBe("empty");
-  const before = { value: audit({ pools: [] }), at: 0 };
-  expect(verdict({ reading: before }).kind).toBe("waiting");
+  expect(verdict({ started: [] }).kind).toBe("empty");
+});
+
+test("an audit that lacks a started sale is awaited anew", () => {
+  const reading = { value: audit(), at: 0 };
+  expect(verdict({ reading, started: [7] }).kind).toBe("ok");
+  expect(verdict({ reading, started: [7, 8] }).kind).toBe("waiting");
 });

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { gradeOf, healthOf, worst } from "../src/host/health-facts";
-import type { Pulse } from "../src/host/number-types";
+import type { Pulse, Readiness } from "../src/host/number-types";
+import { ApiError } from "../src/ui/api";
 
 const NOW = 1_000_000;
 
@@ -9,10 +10,15 @@ const pulse = (part: Partial<Pulse> = {}): Pulse => ({
   ...{ backlog: 0, oldest_ms: 0, pending: 0, gate: "open", ...part },
 });
 
+const heard = <T>(value: T, at = NOW) => ({ reading: { value, at }, error: null });
+const UP: Readiness = { ready: true, parts: { redis: "ok", postgresql: "ok" } };
+const NOTHING = { reading: null, error: null };
+const NO_ANSWER = new ApiError(0, "network_error", "", "");
+
 const known = {
   link: { state: "live" } as const,
-  pulse: { value: pulse(), at: NOW },
-  readiness: { ready: true, parts: { redis: "ok", postgresql: "ok" } },
+  pulse: heard(pulse()),
+  readiness: heard(UP),
   now: NOW,
 };
 
@@ -48,10 +54,10 @@ test("a picture that never came is no picture", () => {
 });
 
 test("orders that wait to be booked count by their age", () => {
-  const at = (oldest_ms: number) => ({ value: pulse({ backlog: 4, oldest_ms }), at: NOW });
+  const at = (oldest_ms: number) => heard(pulse({ backlog: 4, oldest_ms }));
   expect(factOf("backlog", { pulse: at(500) })).toMatchObject({ grade: "ok", n: 4 });
   expect(factOf("backlog", { pulse: at(12_000) })?.grade).toBe("bad");
-  const none = { value: pulse({ oldest_ms: 99_000 }), at: NOW };
+  const none = heard(pulse({ oldest_ms: 99_000 }));
   expect(factOf("backlog", { pulse: none })?.grade).toBe("ok");
 });
 
@@ -60,13 +66,34 @@ test("numbers nobody renews are a fault of their own", () => {
   expect(factOf("numbers", { now: NOW + 10_000 })).toMatchObject({ grade: "bad", ms: 10_000 });
 });
 
+test("numbers that never came are a fault once asking failed", () => {
+  expect(factOf("numbers", { pulse: NOTHING })).toBeUndefined();
+  const pulse = { ...NOTHING, error: NO_ANSWER };
+  expect(factOf("numbers", { pulse })).toEqual({ name: "numbers", grade: "bad" });
+  expect(factOf("numbers", { pulse: null })).toBeUndefined();
+});
+
+test("a show whose stock is reconciled is not healthy", () => {
+  expect(factOf("gate", {})).toBeUndefined();
+  expect(factOf("gate", { pulse: heard(pulse({ gate: "rebuilding" })) })?.grade).toBe("bad");
+});
+
+test("services that stopped answering are not up", () => {
+  const lost = (at: number) => ({ readiness: { ...heard(UP, at), error: NO_ANSWER } });
+  expect(factOf("parts", lost(NOW - 9_999))?.grade).toBe("ok");
+  expect(factOf("parts", lost(NOW - 10_000))).toEqual({ name: "parts", grade: "bad" });
+  const never = { readiness: { ...NOTHING, error: NO_ANSWER } };
+  expect(factOf("parts", never)).toEqual({ name: "parts", grade: "bad" });
+  expect(factOf("parts", { readiness: NOTHING })).toBeUndefined();
+});
+
 test("a part that fails is named", () => {
-  const readiness = { ready: false, parts: { redis: "failed", postgresql: "ok" } };
+  const readiness = heard({ ready: false, parts: { redis: "failed", postgresql: "ok" } });
   expect(factOf("parts", { readiness })).toMatchObject({ grade: "bad", failed: ["redis"] });
 });
 
 test("the worst of all counts", () => {
-  const late = { value: pulse({ pending: 1 }), at: NOW };
+  const late = heard(pulse({ pending: 1 }));
   expect(worst(healthOf({ ...known, pulse: late }))).toBe("warn");
   expect(worst([])).toBe("ok");
 });

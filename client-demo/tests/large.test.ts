@@ -28,6 +28,15 @@ test("units are large from 100, or from half of the total", () => {
   expect(isLarge({ act: "lower", units: 10, total: 20 })).toBe(true);
 });
 
+test("opening a sale is large from 1,000 units, or far below the list price", () => {
+  const open = (price: number, units: number) =>
+    isLarge({ act: "open", price, list: 9_900, units });
+  expect(open(4_900, 999)).toBe(false);
+  expect(open(4_900, 1_000)).toBe(true);
+  expect(open(2_970, 10)).toBe(false);
+  expect(open(990, 10)).toBe(true);
+});
+
 test("percent is whole and has a sign, and nothing comes from nothing", () => {
   expect(percent(9_900, 990)).toBe("−90%");
   expect(percent(100, 133)).toBe("+33%");

@@ -61,7 +61,7 @@ test("the newest pulse ends the curves it knows", () => {
   expect(shown.likes).toEqual([null, 1, 1]);
   expect(shown.left).toEqual([5, 5, null]);
   expect(shown.amount).toEqual([0, 0, null]);
-  expect(newest(shown.left)).toBe(5);
+  expect(newest(shown, "left")).toBe(5);
 });
 
 test("a pulse soon after the only sample has no rate yet", () => {
@@ -71,6 +71,8 @@ test("a pulse soon after the only sample has no rate yet", () => {
 test("a pulse long after the newest sample comes behind a hole", () => {
   const shown = curves(series(sample(0)), pulse(60), "CNY");
   expect(shown.online).toEqual([10, null, 10]);
+  expect(newest(shown, "online")).toBe(10);
+  expect(newest(shown, "left")).toBeNull();
 });
 
 test.each([0, -3])("a pulse %s s after the newest sample says nothing new", (s) => {
@@ -82,6 +84,11 @@ test("amounts are those of the currency", () => {
   expect(curves(series(taken), null, "USD").amount).toEqual([5]);
   expect(curves(series(taken), null, "JPY").amount).toEqual([0]);
   expect(currencies(taken.amounts)).toEqual(["CNY", "USD"]);
+});
+
+test("orders without amounts are those of a moderator, who is told no zero", () => {
+  const kept = series(sample(0), sample(5, { orders: 2 }));
+  expect(curves(kept, null, "CNY").amount).toEqual([0, null]);
 });
 
 test("a span of time keeps the rate at its first point", () => {

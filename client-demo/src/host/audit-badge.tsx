@@ -9,13 +9,18 @@ import type { Desk } from "./desk";
 import { type Equation, type Verdict, verdictOf } from "./equation";
 import type { Problem } from "./number-types";
 
-/** `data-audit`: the verdict's kind. A click opens the table; news of sales ask for a new audit. */
+/**
+ * `data-audit`: the verdict's kind. A click opens the table; news of sales ask for a new audit.
+ * Nothing for moderators, who may not read it.
+ */
 export function AuditBadge({ desk }: { desk: Desk }) {
   const verdict = verdictNow(desk);
-  const started = desk.sales.value.filter((sale) => sale.status !== "draft").length;
+  const started = desk.numbers.started.value.length;
+  const isForbidden = desk.numbers.audit.error.value?.name === "forbidden";
   useEffect(() => {
-    if (started > 0) void desk.numbers.audit.ask();
+    if (started > 0 && !isForbidden) void desk.numbers.audit.ask();
   }, [started, desk.status.value]);
+  if (isForbidden) return null;
   return (
     <button
       type="button"
@@ -32,20 +37,18 @@ export function AuditBadge({ desk }: { desk: Desk }) {
   );
 }
 
-const AGE_SHOWN_MS = 10_000;
-
-/** Of an audit that is not of this moment. The server makes them only as often as it can afford. */
+/** How old the audit is: the server makes them only as often as it can afford. */
 function Age({ desk }: { desk: Desk }) {
   const audited = desk.numbers.audit.reading.value?.value.at;
-  const age = desk.second.value - (audited ?? Number.POSITIVE_INFINITY);
-  if (age < AGE_SHOWN_MS) return null;
+  if (audited === undefined) return null;
+  const age = Math.max(0, desk.second.value - audited);
   return <small>{t("audit.age", { n: Math.floor(age / 1_000) })}</small>;
 }
 
 export function verdictNow(desk: Desk): Verdict {
-  const { audit, hasStock } = desk.numbers;
+  const { audit, started } = desk.numbers;
   return verdictOf({
-    hasStock: hasStock.value,
+    started: started.value,
     reading: audit.reading.value,
     error: audit.error.value,
     now: desk.second.value,

@@ -25,7 +25,7 @@ export function AuditCard({ desk }: { desk: Desk }) {
       <Failure error={audit.error.value} />
       {known && <Said audit={known} />}
       {known && known.problems.length > 0 && <Problems desk={desk} problems={known.problems} />}
-      {!desk.numbers.hasStock.value && <p class="empty">{t("audit.none")}</p>}
+      {desk.numbers.started.value.length === 0 && <p class="empty">{t("audit.none")}</p>}
       {known && known.pools.length > 0 && <Balances desk={desk} pools={known.pools} />}
     </section>
   );

@@ -3,19 +3,11 @@
 import { type Signal, useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Key, lang, t } from "../i18n";
-import { count, money, timeOfDay } from "../ui/format";
+import { count, money, parseMoney, timeOfDay } from "../ui/format";
 import type { Desk } from "./desk";
 import { axisTime, compact, compactMoney, rough } from "./figures";
 import type { Line, Marks, Plot } from "./plot";
-import {
-  type Column,
-  type Curve,
-  type Curves,
-  currencies,
-  curves,
-  newest,
-  stacked,
-} from "./series";
+import { type Curve, type Curves, currencies, curves, newest, stacked } from "./series";
 import { TableBox } from "./table-box";
 
 interface Chart {
@@ -47,6 +39,7 @@ const CHARTS: readonly Chart[] = [
   { name: "money", lines: [{ name: "amount", fill: "soft" }] },
 ];
 
+const TOP_MIN = "4"; // people, units, or whole units of a currency
 const SPANS = [5, 15, 0] as const; // minutes, 0: the whole show
 const ROWS = 10;
 const NAMES: readonly Curve[] = CHARTS.flatMap(({ lines }) => lines.map(({ name }) => name));
@@ -173,6 +166,7 @@ function OneChart({ chart, plot, shown, currency, cursor, marks }: OneChartProps
       box: box.current,
       lines: chart.lines,
       label,
+      topMin: chart.name === "money" ? parseMoney(TOP_MIN, currency) : Number(TOP_MIN),
       timeLabel: (at, step) => axisTime(at * 1_000, step),
       onCursor: (index) => {
         cursor.value = index;
@@ -197,7 +191,7 @@ function OneChart({ chart, plot, shown, currency, cursor, marks }: OneChartProps
         {chart.lines.map(({ name }) => (
           <span key={name} class={`curve-${name}`}>
             <i aria-hidden="true" />
-            {t(`chart.${name}`)} <Value {...{ cursor, currency, name }} column={shown[name]} />
+            {t(`chart.${name}`)} <Value {...{ cursor, currency, name, shown }} />
           </span>
         ))}
       </figcaption>
@@ -209,14 +203,14 @@ function OneChart({ chart, plot, shown, currency, cursor, marks }: OneChartProps
 interface ValueProps {
   cursor: Signal<number | null>;
   name: Curve;
-  column: Column;
+  shown: Curves;
   currency: string;
 }
 
 /** Under the pointer; else the newest there is. */
-function Value({ cursor, name, column, currency }: ValueProps) {
+function Value({ cursor, name, shown, currency }: ValueProps) {
   const index = cursor.value;
-  const value = index === null ? newest(column) : (column[index] ?? null);
+  const value = index === null ? newest(shown, name) : (shown[name][index] ?? null);
   return <b>{valueText(name, value, currency)}</b>;
 }
 

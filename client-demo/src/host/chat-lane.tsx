@@ -34,8 +34,16 @@ export function ChatLane({ desk }: { desk: Desk }) {
           <span>{t("mod.questions")}</span>
         </label>
       </header>
-      {/* biome-ignore lint/a11y/noStaticElementInteractions: the pointer only holds the list still */}
-      <div class="lane" onMouseEnter={stop} onMouseLeave={goOn}>
+      {/* biome-ignore lint/a11y/noStaticElementInteractions: pointer and focus only hold the list still */}
+      <div
+        class="lane"
+        onMouseEnter={stop}
+        onMouseLeave={goOn}
+        onFocusIn={stop}
+        onFocusOut={({ currentTarget, relatedTarget }) => {
+          if (!currentTarget.contains(relatedTarget as Node | null)) goOn();
+        }}
+      >
         <div
           class="room-list"
           role="log"
@@ -60,7 +68,7 @@ export function ChatLane({ desk }: { desk: Desk }) {
   );
 }
 
-/** The list stands still under the pointer, so that a click hits the line it was meant for. */
+/** The list stands still under the pointer and around the focus, so that a click hits the line it was meant for. */
 function Stopped({ missed, onGoOn }: { missed: number; onGoOn: () => void }) {
   return (
     <button type="button" class="lane-stopped" onClick={onGoOn}>
@@ -109,7 +117,7 @@ function Line({ desk, entry, onError }: LineProps) {
             <ActButton
               class="tiny danger"
               label={t("mod.ban")}
-              act={() => desk.undo.run({ act: "ban" }, t("undo.ban", { name: called }), ban)}
+              act={() => desk.undo.run({ act: "ban" }, user, t("undo.ban", { name: called }), ban)}
               onError={onError}
             />
           </>

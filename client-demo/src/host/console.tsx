@@ -8,8 +8,9 @@ import { attempt, Failure, LangSwitch, LinkBadge } from "../ui/parts";
 import { AuditBadge } from "./audit-badge";
 import { booksAsked } from "./book-tabs";
 import { Books } from "./books";
+import { Boundary } from "./boundary";
 import { Charts } from "./charts";
-import { type Desk, setToken } from "./desk";
+import { type Desk, signOut } from "./desk";
 import { ActButton, ActForm } from "./form";
 import { HealthStrip } from "./health";
 import { NextSteps } from "./next-steps";
@@ -32,13 +33,20 @@ export function Console({ desk }: { desk: Desk }) {
   useEffect(() => {
     attempt(() => desk.load()).then(setError);
   }, [desk]);
+  const title = desk.show.value?.title;
+  useEffect(() => {
+    if (title) document.title = `${title} · livesale`;
+  }, [title]);
   if (!desk.show.value) return <Opening error={error} />;
   return (
     <>
-      <Head desk={desk} />
+      {/* First for the keyboard: there is little time. */}
+      <UndoBar undo={desk.undo} />
+      <Boundary>
+        <Head desk={desk} />
+      </Boundary>
       {error && <Failure error={error} />}
       <Body desk={desk} />
-      <UndoBar undo={desk.undo} />
     </>
   );
 }
@@ -50,7 +58,7 @@ function Opening({ error }: { error: ApiError | null }) {
         {error ? <Failure error={error} /> : <p>{t("loading")}</p>}
         <p class="row">
           <a href="/host">{t("host.all_shows")}</a>
-          <button type="button" class="plain" onClick={() => setToken("")}>
+          <button type="button" class="plain" onClick={signOut}>
             {t("host.sign_out")}
           </button>
         </p>
@@ -70,8 +78,12 @@ function Body({ desk }: { desk: Desk }) {
           {t("host.console")}
         </a>
       )}
-      <Summary desk={desk} />
-      <Books desk={desk} />
+      <Boundary>
+        <Summary desk={desk} />
+      </Boundary>
+      <Boundary>
+        <Books desk={desk} />
+      </Boundary>
     </main>
   );
 }
@@ -100,21 +112,31 @@ function Stage({ desk }: { desk: Desk }) {
       <NextSteps desk={desk} goTo={goTo} />
       <main class="console" data-tab={tab}>
         <div class="column column-goods">
-          <Products desk={desk} />
-          <Prompter desk={desk} />
-          <Edit desk={desk} />
+          <Boundary>
+            <Products desk={desk} />
+            <Prompter desk={desk} />
+            <Edit desk={desk} />
+          </Boundary>
         </div>
         <div class="column column-sales">
-          <Sales desk={desk} />
+          <Boundary>
+            <Sales desk={desk} />
+          </Boundary>
           <div class="numbers">
-            <Charts desk={desk} />
-            <PinWindows desk={desk} />
+            <Boundary>
+              <Charts desk={desk} />
+              <PinWindows desk={desk} />
+            </Boundary>
           </div>
         </div>
         <div class="column column-room">
-          <Room desk={desk} />
+          <Boundary>
+            <Room desk={desk} />
+          </Boundary>
         </div>
-        <Books desk={desk} />
+        <Boundary>
+          <Books desk={desk} />
+        </Boundary>
       </main>
       <Tabs tab={tab} onTab={setTab} />
     </>
@@ -209,7 +231,7 @@ function Turns({ desk }: { desk: Desk }) {
           class="danger"
           label={t("show.end")}
           title={t("show.end_hint")}
-          act={() => desk.undo.run({ act: "end" }, t("undo.end"), end)}
+          act={() => desk.undo.run({ act: "end" }, "", t("undo.end"), end)}
         />
       )}
     </>

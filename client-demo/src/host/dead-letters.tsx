@@ -1,4 +1,4 @@
-/** Orders that could not be stored: nothing is shown while there are none. */
+/** Orders that could not be stored: nothing is shown while there are none and nothing failed. */
 
 import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
@@ -13,10 +13,11 @@ export function DeadLetters({ desk }: { desk: Desk }) {
   const [letters, setLetters] = useState<readonly DeadLetter[]>([]);
   const [error, setError] = useState<ApiError | null>(null);
   const load = async () => setLetters(await desk.deadLetters());
+  const isForbidden = error?.name === "forbidden"; // to moderators: asking again changes nothing
   useEffect(() => {
-    attempt(load).then(setError);
+    if (!isForbidden) attempt(load).then(setError);
   }, [desk.orderNews.value]);
-  if (letters.length === 0) return null;
+  if (letters.length === 0 && (!error || isForbidden)) return null;
   const decide = (letter: DeadLetter, verb: "redrive" | "give-back") => async () => {
     await desk.decideDeadLetter(letter.dead_letter, verb);
     await load();

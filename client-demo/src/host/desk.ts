@@ -2,13 +2,14 @@
 
 import { computed, effect, type ReadonlySignal, signal } from "@preact/signals";
 import type { LiveState } from "../live";
-import { uuidv7 } from "../live/uuid";
 import { type CallOptions, call, download, type Order } from "../ui/api";
 import { type Live, openLive } from "../ui/live";
 import { attempt } from "../ui/parts";
 import { keepToken, takeToken } from "../ui/token";
+import { Latest } from "./latest";
 import { Numbers } from "./numbers";
 import type { Summary } from "./rehearsed";
+import { RequestIds } from "./request-ids";
 import type {
   Act,
   ChatPolicy,
@@ -35,6 +36,12 @@ export function setToken(value: string): void {
   token.value = value;
 }
 
+/** The page begins anew: its live session is signed in with the token that goes. */
+export function signOut(): void {
+  keepToken(TOKEN_KEY, "");
+  location.reload();
+}
+
 /** Throws ApiError. */
 function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
   const options: CallOptions = { token: token.value, ...(body !== undefined && { body }) };
@@ -58,6 +65,7 @@ export function createShow(fields: ShowFields): Promise<Show> {
 }
 
 const REFRESH_MS = 700;
+const RETRY_MS = 5_000;
 const STATS_MS = 3_000;
 const SETTLE_MS = 1_000;
 export const ORDERS_PAGE = 200;
@@ -85,13 +93,15 @@ export class Desk {
   readonly sales = signal<readonly Sale[]>([]);
   readonly stats = signal<readonly SaleStats[]>([]);
   readonly policy = signal<ChatPolicy | null>(null);
-  /** The room's word where there is one: another tab or a moderator may have acted. */
+  /** The later word of the room and of the API: others act too, and the link may be off. */
+  readonly #roomIsLater = signal(true);
   readonly status = computed(() => {
     const phase = this.live.state.value.values.show?.phase as Show["status"] | undefined;
-    return phase ?? this.show.value?.status ?? "scheduled";
+    return this.#later(phase, this.show.value?.status) ?? "scheduled";
   });
   readonly pinned = computed(() => {
-    return this.live.state.value.values.pin?.product ?? this.show.value?.pinned_product ?? 0;
+    const pin = this.live.state.value.values.pin?.product;
+    return this.#later(pin, this.show.value?.pinned_product) ?? 0;
   });
   /** Raised when there may be new orders to read. */
   readonly orderNews = signal(0);
@@ -99,6 +109,9 @@ export class Desk {
   readonly undo = new UndoQueue();
   readonly id: string;
   readonly numbers = new Numbers(this);
+  readonly #requests = new RequestIds();
+  readonly #salesTurn = new Latest();
+  readonly #productsTurn = new Latest();
   #refresh: ReturnType<typeof setTimeout> | undefined;
   #restat: ReturnType<typeof setTimeout> | undefined;
   #statsAt = -STATS_MS;
@@ -107,10 +120,21 @@ export class Desk {
   constructor(id: string) {
     this.id = id;
     this.live = openLive(id, token.value);
+    effect(() => {
+      if (this.show.value) this.#roomIsLater.value = false;
+    });
+    const said = computed(() => roomSaid(this.live.state.value));
+    effect(() => {
+      if (said.value) this.#roomIsLater.value = true;
+    });
     const moved = computed(() => salesMoved(this.live.state.value));
     effect(() => {
       if (moved.value) this.refreshSoon();
     });
+  }
+
+  #later<T>(room: T | undefined, show: T | undefined): T | undefined {
+    return this.#roomIsLater.value ? (room ?? show) : (show ?? room);
   }
 
   /** Server time in ms, in whole seconds. */
@@ -124,24 +148,34 @@ export class Desk {
   }
 
   async loadProducts(): Promise<void> {
-    this.products.value = (await this.ask<ProductList>("GET", "/products")).products;
+    await this.#takeProducts(() => this.ask("GET", "/products"));
   }
 
   async loadSales(): Promise<void> {
-    this.sales.value = (await this.ask<{ sales: Sale[] }>("GET", "/sales")).sales;
+    const read = () => this.ask<{ sales: Sale[] }>("GET", "/sales");
+    await this.#salesTurn.take(read, ({ sales }) => {
+      this.sales.value = sales;
+    });
     this.#restatSoon();
+  }
+
+  #takeProducts(ask: () => Promise<ProductList>): Promise<void> {
+    return this.#productsTurn.take(ask, ({ products }) => {
+      this.products.value = products;
+    });
   }
 
   /**
    * Sales and inventories changed (bought, window over, another tab): read them again, at most
-   * once per REFRESH_MS however fast it goes.
+   * once per REFRESH_MS however fast it goes. Where nobody answers it is tried again.
    */
-  refreshSoon(): void {
+  refreshSoon(waitMs = REFRESH_MS): void {
     this.#refresh ??= setTimeout(async () => {
       this.#refresh = undefined;
-      await attempt(() => Promise.all([this.loadSales(), this.loadProducts()]));
+      const failure = await attempt(() => Promise.all([this.loadSales(), this.loadProducts()]));
       this.orderNews.value += 1;
-    }, REFRESH_MS);
+      if (failure?.isUnclear) this.refreshSoon(RETRY_MS);
+    }, waitMs);
   }
 
   /** The takings go over all orders of the show: at most once per STATS_MS. */
@@ -172,9 +206,11 @@ export class Desk {
     this.show.value = await this.ask("PATCH", "", fields);
   }
 
-  /** The same `requestId` again is said once. */
-  async say(text: string, requestId: string = uuidv7()): Promise<void> {
-    await this.ask("POST", "/commentary", { text, request_id: requestId });
+  /** The same `requestId` again is said once; without one, the same text after an unclear end. */
+  async say(text: string, requestId?: string): Promise<void> {
+    await this.#requests.once("say", text, (id) =>
+      this.ask("POST", "/commentary", { text, request_id: requestId ?? id }),
+    );
   }
 
   async pin(product: number): Promise<void> {
@@ -203,9 +239,12 @@ export class Desk {
     await this.loadProducts();
   }
 
-  async setRunList(products: readonly number[]): Promise<void> {
-    const answer = await this.ask<ProductList>("PUT", "/runlist", { products });
-    this.products.value = answer.products;
+  /** `change` gets the run-list as it is now: another host may have changed it. */
+  async changeRunList(change: (newest: readonly number[]) => readonly number[]): Promise<void> {
+    await this.loadProducts();
+    const listed = this.products.value.filter((product) => product.listed);
+    const products = change(listed.map(({ product }) => product));
+    await this.#takeProducts(() => this.ask("PUT", "/runlist", { products }));
   }
 
   // --- sales -----------------------------------------------------------------------------------
@@ -221,7 +260,9 @@ export class Desk {
   }
 
   async changeUnits(sale: number, verb: "restock" | "lower", units: number): Promise<void> {
-    await this.ask("POST", `/sales/${sale}/${verb}`, { units, request_id: uuidv7() });
+    await this.#requests.once(`${sale} ${verb}`, String(units), (id) =>
+      this.ask("POST", `/sales/${sale}/${verb}`, { units, request_id: id }),
+    );
     await Promise.all([this.loadSales(), this.loadProducts()]);
   }
 
@@ -249,9 +290,11 @@ export class Desk {
     await this.ask("POST", "/kick", { user });
   }
 
-  async setPolicy(slowModeS: number, words: readonly string[]): Promise<void> {
-    const fields = { slow_mode_s: slowModeS, words };
-    this.#settled(await this.ask("PUT", "/chat-policy", fields));
+  /** `change` gets the policy as it is now: another moderator may have changed it. */
+  async changePolicy(change: (now: ChatPolicy) => Partial<ChatPolicy>): Promise<void> {
+    const now = await this.ask<ChatPolicy>("GET", "/chat-policy");
+    const { slow_mode_s, words } = { ...now, ...change(now) };
+    this.#settled(await this.ask("PUT", "/chat-policy", { slow_mode_s, words }));
   }
 
   /** Take over `policy`, and look again until the room goes by it. */
@@ -292,7 +335,9 @@ export class Desk {
   // --- rehearsals ------------------------------------------------------------------------------
 
   rehearse(fields: object): Promise<Rehearsal> {
-    return this.ask("POST", "/rehearsals", fields);
+    return this.#requests.once("rehearse", JSON.stringify(fields), (id) =>
+      this.ask("POST", "/rehearsals", { ...fields, request_id: id }),
+    );
   }
 
   /** Newest first. */
@@ -362,6 +407,11 @@ export class Desk {
   ask<T>(method: string, path: string, body?: unknown): Promise<T> {
     return ask<T>(method, `/${this.id}${path}`, body);
   }
+}
+
+/** Changes when the room says something new, or says it again after the link was off; else "". */
+function roomSaid({ link, values: { show, pin } }: LiveState): string {
+  return link.state === "live" ? `${show?.phase} ${pin?.product}` : "";
 }
 
 /** Changes when any unit or a sale's phase moved; "" before the first snapshot. */

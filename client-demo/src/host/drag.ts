@@ -15,6 +15,12 @@ export function moved<T>(ids: readonly T[], from: number, to: number): readonly 
   return [...rest.slice(0, to), ...taken, ...rest.slice(to)];
 }
 
+/** `order`, given for an older list, for the `newest` ids: no longer there goes, new comes last. */
+export function rebased(order: readonly number[], newest: readonly number[]): readonly number[] {
+  const kept = order.filter((id) => newest.includes(id));
+  return [...kept, ...newest.filter((id) => !order.includes(id))];
+}
+
 /** The place of a row whose middle is at `middle`, among rows with `middles` from top to bottom. */
 export function placeAt(middles: readonly number[], from: number, middle: number): number {
   return middles.filter((other, place) => place !== from && other < middle).length;
@@ -33,6 +39,7 @@ type HandleProps = {
   "aria-pressed": boolean;
   onPointerDown: (event: PointerEvent) => void;
   onKeyDown: (event: KeyboardEvent) => void;
+  onBlur: () => void;
 };
 
 export interface DragOrder {
@@ -52,21 +59,27 @@ export function useDragOrder(
   const [grabbed, setGrabbed] = useState<number | null>(null);
   const [news, setNews] = useState<DragNews>(null);
   const focus = useRef<HTMLElement | null>(null);
+  const byKeys = useRef(false);
   const shown = order ?? ids;
   // A row that moves in the document loses the focus.
   useLayoutEffect(() => focus.current?.focus(), [order]);
 
   const putBack = () => {
+    byKeys.current = false;
     setGrabbed(null);
     setOrder(null);
   };
   const drop = async (next: readonly number[], place: number) => {
+    byKeys.current = false;
     setGrabbed(null);
     setNews({ what: "dropped", place });
     setOrder(next);
-    if (next.join() !== ids.join()) await commit(next);
-    focus.current = null;
-    putBack();
+    try {
+      if (next.join() !== ids.join()) await commit(next);
+    } finally {
+      focus.current = null;
+      putBack();
+    }
   };
   const byKey = (id: number, event: KeyboardEvent) => {
     const place = shown.indexOf(id);
@@ -78,6 +91,7 @@ export function useDragOrder(
       event.preventDefault();
       if (order !== null) return;
       focus.current = event.currentTarget as HTMLElement;
+      byKeys.current = true;
       setGrabbed(id);
       setNews({ what: "grabbed", place });
     } else if (grabbed === id && event.key === "Escape") {
@@ -89,6 +103,13 @@ export function useDragOrder(
       setNews({ what: "moved", place: to });
     }
   };
+  /** A move gives the focus back within the frame; whoever went elsewhere let the row go. */
+  const onBlur = () =>
+    requestAnimationFrame(() => {
+      if (!byKeys.current || document.activeElement === focus.current) return;
+      focus.current = null;
+      putBack();
+    });
   const handle = (id: number): HandleProps => ({
     "aria-pressed": grabbed === id,
     onPointerDown: (event) => {
@@ -102,6 +123,7 @@ export function useDragOrder(
       });
     },
     onKeyDown: (event) => byKey(id, event),
+    onBlur,
   });
   return { order: shown, grabbed, news, handle };
 }
@@ -172,6 +194,9 @@ function carry(down: PointerEvent, from: number, done: (place: number | null) =>
   handle.addEventListener("pointermove", ({ clientY }) => carried.moveTo(clientY), { signal });
   handle.addEventListener("pointerup", () => end(carried.place), { signal });
   handle.addEventListener("pointercancel", () => end(null), { signal });
+  // The row may be gone by now: the document is told then.
+  document.addEventListener("lostpointercapture", () => end(null), { signal });
+  addEventListener("blur", () => end(null), { signal });
   addEventListener("keydown", ({ key }) => key === "Escape" && end(null), { signal });
 }
 

@@ -36,25 +36,30 @@ export type Verdict =
   | { kind: "ok"; equation: Equation }
   | { kind: "bad"; found: number; first: Problem | undefined };
 
-/** An audit that nobody could renew for so long is no longer believed. */
-const BELIEVED_MS = 60_000;
+/**
+ * An older audit is no longer believed, whether or not the server still answers with it. It keeps
+ * one for 9 times as long as it took: this is some 20 s of auditing.
+ */
+export const BELIEVED_MS = 180_000;
 
 export interface Audited {
-  /** Whether the show has units at all. */
-  hasStock: boolean;
+  /** Sales that were started, by their pools: each must be in the audit. */
+  started: readonly number[];
   reading: Reading<Audit> | null;
   /** Why the newest audit failed. */
   error: ApiError | null;
+  /** Server ms. */
   now: number;
 }
 
 /** What the badge says. A fault once found stays red however old it is. */
-export function verdictOf({ hasStock, reading, error, now }: Audited): Verdict {
-  if (!hasStock) return { kind: "empty" };
+export function verdictOf({ started, reading, error, now }: Audited): Verdict {
+  if (started.length === 0) return { kind: "empty" };
   if (!reading) return { kind: error ? "failed" : "waiting" };
-  const { value: audit, at } = reading;
+  const audit = reading.value;
   if (!audit.ok) return { kind: "bad", found: audit.found, first: audit.problems[0] };
-  if (error && now - at > BELIEVED_MS) return { kind: "stale" };
-  if (audit.pools.length === 0) return { kind: "waiting" }; // made before there was stock
+  if (now - audit.at > BELIEVED_MS) return { kind: "stale" };
+  const audited = new Set(audit.pools.map(({ pool }) => pool));
+  if (!started.every((sale) => audited.has(sale))) return { kind: "waiting" }; // made before them
   return { kind: "ok", equation: equationOf(audit.pools) };
 }

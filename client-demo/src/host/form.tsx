@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t } from "../i18n";
 import type { ApiError } from "../ui/api";
+import { parseMoney } from "../ui/format";
 import { attempt, Failure } from "../ui/parts";
 
 export type Values = Readonly<Record<string, string>>;
@@ -18,12 +19,14 @@ interface ActFormProps {
   clears?: boolean;
   /** What these values would do, shown while they are typed. */
   preview?: (values: Values) => ComponentChildren;
+  /** The currency of the form's amounts. */
+  currency?: (values: Values) => string;
 }
 
 const SAVED_SHOWN_MS = 2_000;
 
 export function ActForm(props: ActFormProps) {
-  const { label, act, children, class: extra = "", clears, preview } = props;
+  const { label, act, children, class: extra = "", clears, preview, currency } = props;
   const form = useRef<HTMLFormElement>(null);
   const [typed, setTyped] = useState<Values>({});
   const [busy, setBusy] = useState(false);
@@ -33,21 +36,32 @@ export function ActForm(props: ActFormProps) {
     const timer = setTimeout(() => setSaved(false), SAVED_SHOWN_MS);
     return () => clearTimeout(timer);
   }, [saved]);
-  const look = () => preview && form.current && setTyped(valuesOf(form.current));
+  const look = () => {
+    if (!form.current) return;
+    const values = valuesOf(form.current);
+    if (currency) checkAmounts(form.current, currency(values));
+    if (preview) setTyped(values);
+  };
   useLayoutEffect(() => void look(), []);
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
     if (!form.current) return;
     const values = valuesOf(form.current);
     setBusy(true);
-    let done: unknown;
-    const failure = await attempt(async () => {
-      done = await act(values);
-    });
-    setBusy(false);
-    setError(failure);
-    setSaved(failure === null && done !== false);
-    if (failure === null && clears) form.current?.reset();
+    try {
+      let done: unknown;
+      const failure = await attempt(async () => {
+        done = await act(values);
+      });
+      const isDone = failure === null && done !== false;
+      setError(failure);
+      setSaved(isDone);
+      if (!isDone || !clears) return;
+      form.current?.reset();
+      look();
+    } finally {
+      setBusy(false);
+    }
   };
   return (
     <form ref={form} class={`act ${extra}`} onSubmit={submit} onInput={look} aria-busy={busy}>
@@ -118,7 +132,19 @@ export function LinesField({ label, value = "", ...area }: LinesFieldProps) {
 
 /** An amount in major units, as people write it ("99.50"). */
 export function MoneyField(props: FieldProps) {
-  return <Field {...props} inputMode="decimal" pattern="\d{1,10}([.]\d{1,3})?" required />;
+  return <Field {...props} inputMode="decimal" pattern={AMOUNT} required />;
+}
+
+const AMOUNT = "\\d{1,10}([.]\\d{1,3})?";
+const CURRENCY = /^[A-Z]{3}$/i;
+
+/** No form is sent with an amount that `currency` cannot express. An odd currency is told as such. */
+function checkAmounts(form: HTMLFormElement, currency: string): void {
+  if (!CURRENCY.test(currency)) return;
+  for (const input of form.querySelectorAll<HTMLInputElement>("input[inputmode=decimal]")) {
+    const isBad = input.value !== "" && Number.isNaN(parseMoney(input.value, currency));
+    input.setCustomValidity(isBad ? t("money.bad") : "");
+  }
 }
 
 export function UnitsField(props: FieldProps) {
@@ -153,10 +179,12 @@ export function ActButton(props: ActButtonProps) {
     if (confirms && !armed) return setArmed(true);
     setArmed(false);
     setBusy(true);
-    const failure = await attempt(act);
-    setBusy(false);
-    if (onError) onError(failure);
-    else setError(failure);
+    try {
+      const failure = await attempt(act);
+      (onError ?? setError)(failure);
+    } finally {
+      setBusy(false);
+    }
   };
   return (
     <>

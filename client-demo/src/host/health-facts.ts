@@ -1,14 +1,15 @@
 /** How fresh the console's picture is, judged from what is known. */
 
 import type { Link } from "../live/reducer";
+import type { ApiError } from "../ui/api";
 import type { Pulse, Readiness } from "./number-types";
 import type { Reading } from "./poll";
 
 export type Grade = "ok" | "warn" | "bad";
 
-/** One thing of the strip. `ms`, `n`: its figures, whichever has a meaning for it. */
+/** One thing of the strip. `ms`, `n`, `failed`: its figures, whichever are known. */
 export interface Fact {
-  name: "frame" | "numbers" | "backlog" | "pending" | "parts";
+  name: "frame" | "numbers" | "gate" | "backlog" | "pending" | "parts";
   grade: Grade;
   ms?: number;
   n?: number;
@@ -18,11 +19,18 @@ export interface Fact {
 const WARN_MS = 2_000;
 const BAD_MS = 10_000;
 
+/** What was asked for: the newest answer, and why the newest question had none. */
+export interface Heard<T> {
+  reading: Reading<T> | null;
+  error: ApiError | null;
+}
+
 export interface Known {
   link: Link;
-  /** null: not heard yet, or the show is not on. */
-  pulse: Reading<Pulse> | null;
-  readiness: Readiness | null;
+  /** null: the show is not on. */
+  pulse: Heard<Pulse> | null;
+  readiness: Heard<Readiness>;
+  /** Server ms. */
   now: number;
 }
 
@@ -30,16 +38,26 @@ export function healthOf({ link, pulse, readiness, now }: Known): Fact[] {
   return [
     frameOf(link, now),
     ...(pulse ? numbersOf(pulse, now) : []),
-    ...(readiness ? [partsOf(readiness)] : []),
+    ...(isLost(readiness, now) ? [UNREACHABLE] : partsOf(readiness)),
   ];
 }
 
-/** They are asked for every two seconds: an old answer is a fault of its own. */
-function numbersOf({ value, at }: Reading<Pulse>, now: number): Fact[] {
+const UNREACHABLE: Fact = { name: "parts", grade: "bad" };
+
+/** Asked for in vain: an answer that is not renewed tells nothing about now. */
+function isLost({ reading, error }: Heard<unknown>, now: number): boolean {
+  return error !== null && (reading === null || now - reading.at >= BAD_MS);
+}
+
+/** They are asked for every two seconds: an old answer is a fault of its own, and so is none. */
+function numbersOf({ reading, error }: Heard<Pulse>, now: number): Fact[] {
+  if (!reading) return error ? [{ name: "numbers", grade: "bad" }] : [];
+  const { value, at } = reading;
   const age = now - at;
   const { pending } = value;
   return [
     ...(age >= BAD_MS ? [{ name: "numbers", grade: "bad", ms: age } as const] : []),
+    ...(value.gate === "rebuilding" ? [{ name: "gate", grade: "bad" } as const] : []),
     backlogOf(value),
     { name: "pending", grade: pending > 0 ? "warn" : "ok", n: pending },
   ];
@@ -71,7 +89,9 @@ function backlogOf({ backlog, oldest_ms }: Pulse): Fact {
   return { name: "backlog", grade, n: backlog, ms: oldest_ms };
 }
 
-function partsOf({ ready, parts }: Readiness): Fact {
+function partsOf({ reading }: Heard<Readiness>): Fact[] {
+  if (!reading) return [];
+  const { ready, parts } = reading.value;
   const failed = Object.keys(parts).filter((part) => parts[part] !== "ok");
-  return { name: "parts", grade: ready ? "ok" : "bad", failed };
+  return [{ name: "parts", grade: ready ? "ok" : "bad", failed }];
 }

@@ -27,8 +27,8 @@ if (typeof document !== "undefined") {
 
 /** Each of these asks only while a part on screen reads it. */
 export class Numbers {
-  /** Without stock there is nothing to audit. */
-  readonly hasStock: ReadonlySignal<boolean>;
+  /** Ids of the sales that were started: without any there is nothing to audit. */
+  readonly started: ReadonlySignal<readonly number[]>;
   readonly pulse: Poll<Pulse>;
   readonly series: Poll<Series>;
   readonly pins: Poll<readonly PinWindow[]>;
@@ -51,8 +51,13 @@ export class Numbers {
     this.pins = poll(PINS_MS, sinceStart, async () => {
       return (await desk.ask<{ pins: PinWindow[] }>("GET", "/pins")).pins;
     });
-    this.hasStock = computed(() => desk.sales.value.some((sale) => sale.status !== "draft"));
-    const withStock = computed<Pace>(() => (this.hasStock.value ? "again" : "never"));
+    this.started = computed(() => {
+      return desk.sales.value.filter((sale) => sale.status !== "draft").map(({ sale }) => sale);
+    });
+    const withStock = computed<Pace>(() => {
+      const isForbidden = this.audit.error.value?.name === "forbidden"; // to moderators
+      return this.started.value.length > 0 && !isForbidden ? "again" : "never";
+    });
     this.audit = poll(AUDIT_MS, withStock, () => audit(desk));
     this.readiness = poll(READINESS_MS, always, readiness);
     this.summary = poll(SUMMARY_MS, always, () => desk.ask<ShowSummary>("GET", "/summary"));

@@ -1,6 +1,7 @@
 /** A sale that waits to be started, or is over: one small card. */
 
 import { t } from "../i18n";
+import { count, money } from "../ui/format";
 import { StockBar, StockNumbers } from "../ui/parts";
 import type { Desk } from "./desk";
 import { ActButton, ActForm, Field, momentOf } from "./form";
@@ -30,13 +31,16 @@ export function OneSale({ desk, sale }: { desk: Desk; sale: Sale }) {
 }
 
 function Start({ desk, sale }: { desk: Desk; sale: Sale }) {
+  const { price, list_price: list, product_title: name, currency } = sale;
+  const units = stockOf(desk, sale).total;
+  const what = t("undo.create", { name, price: money(price, currency), n: count(units) });
+  const startNow = () =>
+    desk.undo.run({ act: "open", price, list, units }, sale.sale, what, () =>
+      desk.startSale(sale.sale, 0),
+    );
   return (
     <div class="start">
-      <ActButton
-        class="primary"
-        label={t("sale.start_now")}
-        act={() => desk.startSale(sale.sale, 0)}
-      />
+      <ActButton class="primary" label={t("sale.start_now")} act={startNow} />
       <ActForm
         class="inline"
         label={t("sale.start_at")}

@@ -61,6 +61,13 @@ function useOrders(desk: Desk, filter: OrderFilter, onError: (error: ApiError | 
   const wanted = JSON.stringify(filter);
   const newestWanted = useRef(wanted);
   newestWanted.current = wanted;
+  const newestRows = useRef(rows);
+  newestRows.current = rows;
+  const isForbidden = useRef(false); // to moderators: asking again changes nothing
+  const tell = (error: ApiError | null) => {
+    isForbidden.current = error?.name === "forbidden";
+    onError(error);
+  };
   const load = async (keep: boolean) => {
     const page = await desk.orders(filter);
     if (newestWanted.current !== wanted) return; // Another filter was chosen meanwhile.
@@ -72,15 +79,18 @@ function useOrders(desk: Desk, filter: OrderFilter, onError: (error: ApiError | 
     if (!keep) setHasMore(page.length === ORDERS_PAGE);
   };
   const more = async () => {
-    const page = await desk.orders(filter, rows.at(-1)?.order_id);
-    setRows([...rows, ...page]);
+    const last = rows.at(-1)?.order_id;
+    const page = await desk.orders(filter, last);
+    const isNext = newestRows.current.at(-1)?.order_id === last;
+    if (newestWanted.current !== wanted || !isNext) return;
+    setRows((old) => [...old, ...page]);
     setHasMore(page.length === ORDERS_PAGE);
   };
   useEffect(() => {
-    attempt(() => load(false)).then(onError);
+    attempt(() => load(false)).then(tell);
   }, [wanted]);
   useEffect(() => {
-    if (desk.orderNews.value > 0) attempt(() => load(true)).then(onError);
+    if (desk.orderNews.value > 0 && !isForbidden.current) attempt(() => load(true)).then(tell);
   }, [desk.orderNews.value]);
   const reads = (is: boolean) => () => {
     isRead.current = is;

@@ -24,6 +24,8 @@ export interface PlotOptions {
   label: (value: number) => string;
   /** Text of a time (s since 1970) on the x axis, whose labels are `step` seconds apart. */
   timeLabel: (at: number, step: number) => string;
+  /** The y axis goes at least up to it. */
+  topMin: number;
   /** Index under the pointer, null: none. All charts of the page move together. */
   onCursor: (index: number | null) => void;
 }
@@ -31,7 +33,6 @@ export interface PlotOptions {
 const HEIGHT = 120;
 const LABEL_HALF = 26; // so that the last time on the axis is not cut
 const TIMES = { grid: { show: false }, space: 76, size: 26 };
-const TOP_MIN = 4;
 const HEADROOM = 1.15;
 const SOFT = "1f"; // alpha of an area, as two digits of its colour
 const WHOLE_STEPS = Array.from({ length: 13 }, (_, i) => [1, 2, 5].map((n) => n * 10 ** i)).flat();
@@ -44,7 +45,7 @@ export class Plot {
   #to = 1;
 
   constructor(options: PlotOptions) {
-    const { box, lines, label, timeLabel, onCursor } = options;
+    const { box, lines, label, timeLabel, topMin, onCursor } = options;
     const ink = (name: string) => getComputedStyle(box).getPropertyValue(name).trim();
     const grid = { stroke: ink("--curve-grid"), width: 1 };
     const axis = { stroke: ink("--curve-ink"), font: ink("--curve-font"), ticks: { show: false } };
@@ -57,7 +58,7 @@ export class Plot {
         cursor: { y: false, drag: { x: false, y: false }, sync: { key: "numbers" } },
         scales: {
           x: { range: () => [this.#from, this.#to] },
-          y: { range: (_, _min, max) => [0, Math.max(TOP_MIN, HEADROOM * (max ?? 0))] },
+          y: { range: (_, _min, max) => [0, Math.max(topMin, HEADROOM * (max ?? 0))] },
         },
         axes: [
           { ...axis, ...TIMES, values: each(timeLabel) },

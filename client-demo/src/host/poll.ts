@@ -75,13 +75,16 @@ export class Poll<T> {
 
   async #ask(): Promise<void> {
     const { read, now } = this.#options;
-    const error = await attempt(async () => {
-      const value = await read();
-      this.reading.value = { value, at: now() };
-    });
-    this.error.value = error;
-    this.#failures = error ? this.#failures + 1 : 0;
-    this.#goOn();
+    this.#failures += 1;
+    try {
+      this.error.value = await attempt(async () => {
+        const value = await read();
+        this.reading.value = { value, at: now() };
+      });
+      if (!this.error.value) this.#failures = 0;
+    } finally {
+      this.#goOn();
+    }
   }
 
   #goOn(): void {

@@ -7,7 +7,7 @@ import { count, money, parseMoney, plainMoney } from "../ui/format";
 import { attempt, Failure, Picture } from "../ui/parts";
 import { cuesOf } from "./cues";
 import type { Desk } from "./desk";
-import { type DragOrder, useDragOrder } from "./drag";
+import { type DragOrder, rebased, useDragOrder } from "./drag";
 import { ActButton, ActForm, Field, LinesField, MoneyField, UnitsField, type Values } from "./form";
 import type { Product, Sku } from "./types";
 
@@ -18,7 +18,8 @@ export function Products({ desk }: { desk: Desk }) {
   const others = desk.products.value.filter((product) => !product.listed);
   const drag = useDragOrder(
     listed.map(({ product }) => product),
-    async (order) => setError(await attempt(() => desk.setRunList(order))),
+    async (order) =>
+      setError(await attempt(() => desk.changeRunList((now) => rebased(order, now)))),
   );
   const ordered = drag.order.flatMap((id) => products.get(id) ?? []);
   return (
@@ -43,6 +44,7 @@ export function Products({ desk }: { desk: Desk }) {
         <ActForm
           label={t("product.add")}
           clears
+          currency={skuCurrency}
           act={(values) => desk.addProduct(newProduct(values))}
         >
           <Field label={t("product.title")} name="title" required maxLength={80} />
@@ -82,6 +84,10 @@ function newSku({ sku_title = "", price = "", currency = "CNY", inventory = "" }
     currency: code,
     inventory: +inventory,
   };
+}
+
+function skuCurrency({ currency = "" }: Values): string {
+  return currency;
 }
 
 function SkuFields() {
@@ -199,6 +205,7 @@ function EditProduct({ desk, product }: { desk: Desk; product: Product }) {
       <ActForm
         label={t("sku.add")}
         clears
+        currency={skuCurrency}
         act={(values) => desk.addSku(product.product, newSku(values))}
       >
         <h4>{t("sku.add")}</h4>
@@ -212,13 +219,15 @@ function EditProduct({ desk, product }: { desk: Desk; product: Product }) {
 /** Into the run-list (at its end) or out of it. */
 function Listing({ desk, product }: { desk: Desk; product: Product }) {
   const id = product.product;
-  const listed = desk.products.value.filter((other) => other.listed).map((other) => other.product);
-  const next = product.listed ? listed.filter((other) => other !== id) : [...listed, id];
+  const turn = (now: readonly number[]) => {
+    const others = now.filter((other) => other !== id);
+    return product.listed ? others : [...others, id];
+  };
   return (
     <p class="row">
       <ActButton
         label={t(product.listed ? "product.unlist" : "product.list")}
-        act={() => desk.setRunList(next)}
+        act={() => desk.changeRunList(turn)}
       />
     </p>
   );
@@ -230,7 +239,7 @@ function EditSku({ desk, sku }: { desk: Desk; sku: Sku }) {
     return desk.editSku(sku.sku, fields);
   };
   return (
-    <ActForm label={t("save")} act={save}>
+    <ActForm label={t("save")} currency={() => sku.currency} act={save}>
       <h4>
         {t("sku.edit")} · {sku.title}
       </h4>

@@ -16,12 +16,13 @@ const SAID_SHOWN = 2;
 
 export function Prompter({ desk }: { desk: Desk }) {
   const product = promptedProduct(desk);
+  const [full, setFull] = useState(false);
   const said = desk.live.state.value.host.filter((entry) => entry.k === "commentary");
   return (
     <section class="card prompter">
       <h2>{product ? t("prompter.of", { name: product.title }) : t("prompter.title")}</h2>
       {product?.cues.length ? (
-        <Cues key={product.product} desk={desk} product={product} />
+        <Cues key={product.product} desk={desk} product={product} full={full} onFull={setFull} />
       ) : (
         <p class="empty">{t("prompter.none")}</p>
       )}
@@ -51,13 +52,22 @@ function promptedProduct(desk: Desk): Product | undefined {
   return pinned ?? products.find((product) => product.listed);
 }
 
-function Cues({ desk, product }: { desk: Desk; product: Product }) {
+interface CuesProps {
+  desk: Desk;
+  product: Product;
+  /** On the whole screen: kept when another product is pinned. */
+  full: boolean;
+  onFull: (full: boolean) => void;
+}
+
+function Cues({ desk, product, full, onFull }: CuesProps) {
   const [reading, setReading] = useState(() => startReading(uuidv7()));
-  const [full, setFull] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
   const { cues } = product;
   const go = (place: number) =>
     setReading((before) => readAt(before, place, cues.length, uuidv7()));
+  // Cues may be taken out under the reader.
+  useLayoutEffect(() => go(reading.place), [cues.length]);
   const say = async () => {
     const cue = cues[reading.place];
     if (!cue || isSaid(reading)) return;
@@ -65,26 +75,27 @@ function Cues({ desk, product }: { desk: Desk; product: Product }) {
     setError(failure);
     if (!failure) setReading((now) => markSaid(now, reading, desk.live.session.clock.now()));
   };
-  const list = <CueList cues={cues} reading={reading} onGo={go} onSay={say} />;
-  return (
+  const part = (
     <>
-      {full ? (
-        <FullScreen title={product.title} onClose={() => setFull(false)}>
-          {list}
-        </FullScreen>
-      ) : (
-        list
-      )}
+      <CueList cues={cues} reading={reading} onGo={go} onSay={say} />
       <p class="row">
         <ActButton class="plain accent" label={t("prompter.say")} act={say} />
         <ActButton label={t("prompter.next")} act={async () => go(reading.place + 1)} />
-        <button type="button" class="plain" onClick={() => setFull(true)}>
-          {t("prompter.full")}
-        </button>
+        {!full && (
+          <button type="button" class="plain" onClick={() => onFull(true)}>
+            {t("prompter.full")}
+          </button>
+        )}
       </p>
       <p class="help">{t("prompter.keys")}</p>
       <Failure error={error} />
     </>
+  );
+  if (!full) return part;
+  return (
+    <FullScreen title={product.title} onClose={() => onFull(false)}>
+      {part}
+    </FullScreen>
   );
 }
 

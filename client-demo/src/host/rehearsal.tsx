@@ -2,7 +2,6 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { type Key, lang, t } from "../i18n";
-import { uuidv7 } from "../live/uuid";
 import type { ApiError } from "../ui/api";
 import { count, timeOfDay } from "../ui/format";
 import { attempt, Failure } from "../ui/parts";
@@ -76,7 +75,7 @@ function Order({ desk, onBegun }: { desk: Desk; onBegun: () => Promise<void> }) 
 
 function orderOf(values: Values): object {
   const buyers = Number(values.buyers);
-  return { request_id: uuidv7(), sale: Number(values.sale), buyers, seconds: SECONDS };
+  return { sale: Number(values.sale), buyers, seconds: SECONDS };
 }
 
 interface NewestProps {

@@ -41,7 +41,7 @@ function SlowMode({ desk, policy }: PolicyProps) {
             class={seconds === policy.slow_mode_s ? "chosen" : ""}
             label={seconds === 0 ? t("mod.slow_off") : t("mod.slow_s", { n: seconds })}
             pressed={seconds === policy.slow_mode_s}
-            act={() => desk.setPolicy(seconds, policy.words)}
+            act={() => desk.changePolicy(() => ({ slow_mode_s: seconds }))}
             onError={setError}
           />
         ))}
@@ -55,16 +55,17 @@ function SlowMode({ desk, policy }: PolicyProps) {
 function Rules({ desk, policy }: PolicyProps) {
   const add = (text: string) => {
     const given = text.split(/\s*\n\s*/).filter((word) => word !== "");
-    return desk.setPolicy(policy.slow_mode_s, [...new Set([...policy.words, ...given])]);
+    return desk.changePolicy((now) => ({ words: [...new Set([...now.words, ...given])] }));
   };
-  const without = (gone: string) => policy.words.filter((word) => word !== gone);
+  const remove = (gone: string) =>
+    desk.changePolicy((now) => ({ words: now.words.filter((word) => word !== gone) }));
   return (
     <details>
       <summary>{t("mod.policy")}</summary>
       <ActForm
         class="inline"
         label={t("save")}
-        act={(values) => desk.setPolicy(Number(values.slow_mode_s), policy.words)}
+        act={(values) => desk.changePolicy(() => ({ slow_mode_s: Number(values.slow_mode_s) }))}
       >
         <UnitsField
           label={t("mod.slow_mode_s")}
@@ -85,7 +86,7 @@ function Rules({ desk, policy }: PolicyProps) {
               class="chip-off"
               label="×"
               title={t("mod.word_remove", { word })}
-              act={() => desk.setPolicy(policy.slow_mode_s, without(word))}
+              act={() => remove(word)}
             />
           </li>
         ))}
@@ -116,7 +117,7 @@ function ByUser({ desk }: { desk: Desk }) {
       <OneUser
         label={t("mod.ban")}
         act={(user) =>
-          desk.undo.run({ act: "ban" }, t("undo.ban", { name: user }), () =>
+          desk.undo.run({ act: "ban" }, user, t("undo.ban", { name: user }), () =>
             desk.moderate("ban", { user }),
           )
         }

@@ -49,10 +49,17 @@ function CreateSale({ desk }: { desk: Desk }) {
   );
   const skus = new Map(choices.map(({ sku }) => [String(sku.sku), sku]));
   if (choices.length === 0) return <p class="empty">{t("next.hint.product")}</p>;
+  const create = async (values: Values) => {
+    const done = await createSale(desk, values, skus.get(values.sku ?? ""));
+    if (done !== false) setStart("now");
+    return done;
+  };
   return (
     <ActForm
       label={t("sale.create")}
-      act={(values) => desk.createSale(newSale(values, skus.get(values.sku ?? "")))}
+      clears
+      currency={(values) => skus.get(values.sku ?? "")?.currency ?? ""}
+      act={create}
       preview={(values) => <Preview values={values} sku={skus.get(values.sku ?? "")} />}
     >
       <label class="field">
@@ -123,7 +130,19 @@ function Preview({ values, sku }: { values: Values; sku: Sku | undefined }) {
   );
 }
 
-function newSale(values: Values, sku: Sku | undefined): object {
+/** One that opens now and looks like a slip of the hand is held back; false: it was taken back. */
+function createSale(desk: Desk, values: Values, sku: Sku | undefined): Promise<unknown> {
+  const fields = newSale(values, sku);
+  const send = () => desk.createSale(fields);
+  if (values.start !== "now" || !sku) return send();
+  const { price, units } = fields;
+  const name = sku.title;
+  const what = t("undo.create", { name, price: money(price, sku.currency), n: count(units) });
+  const change = { act: "open", price, list: sku.price, units } as const;
+  return desk.undo.run(change, `sku ${sku.sku}`, what, send);
+}
+
+function newSale(values: Values, sku: Sku | undefined) {
   const number = (name: string) => Number(values[name]);
   return {
     sku: number("sku"),

@@ -66,8 +66,14 @@ function rowsOf(before: Point | undefined, point: Point, currency: string, holeM
   const row: Row = { at: point.at / 1_000 };
   for (const name of PLAIN) row[name] = point[name] ?? null;
   for (const name of RATES) row[name] = isHole ? null : rate(before, point, name);
-  row.amount = point.amounts ? (point.amounts[currency] ?? 0) : null;
+  row.amount = amountOf(point, currency);
   return isHole ? [{ at: (before.at + holeMs / HOLE_STEPS) / 1_000 }, row] : [row];
+}
+
+/** null: not known, or kept from moderators, who get orders without amounts. */
+function amountOf({ amounts, orders = 0 }: Point, currency: string): number | null {
+  if (!amounts || (orders > 0 && Object.keys(amounts).length === 0)) return null;
+  return amounts[currency] ?? 0;
 }
 
 /** Per second, from the sample before to this one; null at the start and after a fall. */
@@ -91,7 +97,9 @@ export function currencies(amounts: Readonly<Record<string, number>>): string[] 
   return Object.keys(amounts).sort((a, b) => (amounts[b] ?? 0) - (amounts[a] ?? 0));
 }
 
-/** The newest value that is known. */
-export function newest(column: Column): number | null {
-  return column.filter((value) => value !== null).at(-1) ?? null;
+/** The newest value that is known; null when a hole came after it: it is not of now. */
+export function newest(shown: Curves, name: Curve): number | null {
+  const known = shown.at.map((_, row) => row).filter((row) => shown[name][row] !== null);
+  const last = known.at(-1) ?? 0;
+  return shown.online.slice(last).includes(null) ? null : (shown[name][last] ?? null);
 }

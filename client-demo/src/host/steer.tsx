@@ -38,7 +38,7 @@ export function Steer({ desk, sale, quick }: SteerProps & { quick?: boolean }) {
         <ActButton
           class="danger stop"
           label={t("sale.stop")}
-          act={() => desk.undo.run({ act: "stop" }, what, stop)}
+          act={() => desk.undo.run({ act: "stop" }, sale.sale, what, stop)}
           onError={setError}
         />
       </div>
@@ -64,19 +64,22 @@ function unitsChange({ desk, sale }: SteerProps, act: UnitsVerb, units: number):
 function changeUnits(props: SteerProps, verb: UnitsVerb, units: number): Promise<unknown> {
   const { desk, sale } = props;
   const change = unitsChange(props, verb, units);
-  return desk.undo.run(change, t(`undo.${verb}`, { n: count(units) }), () =>
+  return desk.undo.run(change, sale.sale, t(`undo.${verb}`, { n: count(units) }), () =>
     desk.changeUnits(sale.sale, verb, units),
   );
 }
 
 function Units({ verb, ...props }: SteerProps & { verb: UnitsVerb }) {
-  const { total } = stockOf(props.desk, props.sale);
+  const { total, left } = stockOf(props.desk, props.sale);
   return (
     <ActForm
       class="inline"
       label={t(`sale.${verb}`)}
       act={({ units }) => changeUnits(props, verb, Number(units))}
       preview={({ units }) => {
+        if (verb === "lower" && Number(units) > left) {
+          return <p class="change change-large">{t("sale.lower_most", { n: count(left) })}</p>;
+        }
         const to = total + (verb === "restock" ? 1 : -1) * Number(units ?? 0);
         const large = isLarge(unitsChange(props, verb, Number(units ?? 0)));
         const text = t("sale.units_change", { from: count(total), to: count(to) });
@@ -100,10 +103,11 @@ function Price({ desk, sale }: SteerProps) {
     <ActForm
       class="inline"
       label={t("sale.change_price")}
+      currency={() => currency}
       act={({ price = "" }) => {
         const change = changeTo(price);
         const what = t("undo.price", { change: arrow(change.to) });
-        return desk.undo.run(change, what, () => desk.changePrice(sale.sale, change.to));
+        return desk.undo.run(change, sale.sale, what, () => desk.changePrice(sale.sale, change.to));
       }}
       preview={({ price = "" }) => {
         const change = changeTo(price);

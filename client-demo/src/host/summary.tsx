@@ -193,6 +193,7 @@ function SaleRow({ desk, sale }: { desk: Desk; sale: SaleSummary }) {
   const offered = known ? known.initial + known.restocked : sale.total;
   const through = offered > 0 ? (1_000 * sale.units) / offered : 0;
   const after = sale.sold_out_after_ms;
+  const isKept = sale.orders > 0 && sale.amount === 0; // from moderators
   return (
     <tr data-sold={sale.sale}>
       <td class="wraps">{known ? `${known.product_title} · ${known.sku_title}` : sale.sale}</td>
@@ -205,7 +206,7 @@ function SaleRow({ desk, sale }: { desk: Desk; sale: SaleSummary }) {
       </td>
       <td class="number">{after >= 0 ? durationText(after) : "–"}</td>
       <td class="number">{count(sale.orders)}</td>
-      <td class="number">{money(sale.amount, sale.currency)}</td>
+      <td class="number">{isKept ? "–" : money(sale.amount, sale.currency)}</td>
     </tr>
   );
 }

@@ -15,6 +15,11 @@ export class ApiError extends Error {
     super(name);
   }
 
+  /** No answer, or the server's own trouble: the effect may have happened, asking again may help. */
+  get isUnclear(): boolean {
+    return this.code === 0 || (this.code >= 500 && this.code < 1_000) || this.code >= 1_400;
+  }
+
   /** In the page's language; field and detail (English) behind it when the server named them. */
   text(): string {
     const base = this.zh
@@ -50,10 +55,14 @@ export interface CallOptions {
   body?: unknown;
 }
 
+/** A request that hangs must not hold up what waits for it. */
+const CALL_TIMEOUT_MS = 15_000;
+const DOWNLOAD_TIMEOUT_MS = 120_000;
+
 /** JSON of the answer. Throws ApiError; after a network error the effect may have happened. */
 export async function call<T>(method: string, path: string, options: CallOptions = {}): Promise<T> {
-  const response = await request(method, path, options);
-  const text = await response.text();
+  const response = await request(method, path, options, CALL_TIMEOUT_MS);
+  const text = await onTheWay(response.text());
   if (text === "") return undefined as T;
   try {
     return JSON.parse(text) as T;
@@ -64,22 +73,36 @@ export async function call<T>(method: string, path: string, options: CallOptions
 
 /** A file of the API as bytes (the CSV needs the Authorization header, so no plain link). */
 export async function download(path: string, token: string): Promise<Blob> {
-  return (await request("GET", path, { token })).blob();
+  const response = await request("GET", path, { token }, DOWNLOAD_TIMEOUT_MS);
+  return onTheWay(response.blob());
 }
 
-async function request(method: string, path: string, options: CallOptions): Promise<Response> {
+/** The timeout covers the body too. */
+async function request(
+  method: string,
+  path: string,
+  options: CallOptions,
+  timeoutMs: number,
+): Promise<Response> {
   const headers: Record<string, string> = {};
   if (options.token) headers.Authorization = `Bearer ${options.token}`;
   if (options.body !== undefined) headers["Content-Type"] = "application/json";
   const body = options.body === undefined ? null : JSON.stringify(options.body);
-  let response: Response;
+  const signal = AbortSignal.timeout(timeoutMs);
+  const response = await onTheWay(
+    fetch(path, { method, headers, body, signal, credentials: "omit" }),
+  );
+  if (!response.ok) throw await refusalOf(response);
+  return response;
+}
+
+/** What `part` brings; whatever ends it on the way (no network, cut, timeout) is network_error. */
+async function onTheWay<T>(part: Promise<T>): Promise<T> {
   try {
-    response = await fetch(path, { method, headers, body, credentials: "omit" });
+    return await part;
   } catch {
     throw new ApiError(0, "network_error", "", "");
   }
-  if (!response.ok) throw await refusalOf(response);
-  return response;
 }
 
 interface ErrorBody {
