@@ -239,6 +239,9 @@ async def tokens_of(running: Running, tmp_path: Path) -> tuple[str, Path]:
     return show, file
 
 
+MEASURED = 'livesale_loadtest_phase{phase="measure"} 1.0'
+
+
 async def scraped(child: "subprocess.Popen[str]") -> tuple[str, str]:
     """What a scrape is answered while people are measured, and all that was said."""
     said: list[str] = []
@@ -250,7 +253,8 @@ async def scraped(child: "subprocess.Popen[str]") -> tuple[str, str]:
         if event["event"] == "note" and event["text"].endswith("/metrics"):
             where = event["text"]
         if event["event"] == "progress" and event["phase"] == "measure" and not found:
-            _, found = await call("GET", where)
+            while MEASURED not in found and child.poll() is None:  # it may be told a moment later
+                _, found = await call("GET", where)
     return found, "".join(said)
 
 
@@ -259,7 +263,7 @@ async def test_run_when_a_server_is_there_then_its_tokens_are_used_and_a_scrape_
 ) -> None:
     show, file = await tokens_of(running, tmp_path)
     child = start(
-        few(tmp_path, seconds=3, stale="<60000"), *whom(running), "--tokens", str(file),
+        few(tmp_path, seconds=6, stale="<60000"), *whom(running), "--tokens", str(file),
         "--prometheus", "0", "--json", "--out", str(tmp_path),
     )  # fmt: skip
     with child:
