@@ -27,6 +27,8 @@ from tests.bookshop import SHOW
 from tests.till import Till, open_till
 
 CROWDS, AUDITS = (10, 100) if os.environ.get("LIVESALE_TEST_LONG") else (1, 40)
+# What the dice have not thrown after so many audits, they cannot throw.
+AUDITS_MAX = AUDITS * 10
 SECONDS_MAX = 300
 BUYERS = 400
 UNITS = 3_000
@@ -142,6 +144,19 @@ class Crowd:
     async def tidy(self) -> None:
         await self.projector.sweep()
 
+    async def missed(self) -> set[str]:
+        """What has to happen for the audits to mean something, and has not yet.
+
+        Counted in what was done, not in what is: an order that is paid now may be refunded next.
+        """
+        moves = await self.till.shop.pool.fetch("SELECT DISTINCT status_to FROM order_moves")
+        missed = {"paid", "fulfilled", "expired", "cancelled", "refunded"}
+        missed -= {row["status_to"] for row in moves}
+        if not await self.till.shop.pool.fetchval("SELECT count(*) FROM retakes WHERE units > 0"):
+            missed.add("retake")
+        often = ("claims", "restocks", "lowerings", "payments")
+        return missed | {name for name in often if self.counts.get(name, 0) <= 5}
+
     @asynccontextmanager
     async def busy(self) -> AsyncIterator[None]:
         """The crowd is at work in the block. Fails when somebody in it failed."""
@@ -184,19 +199,16 @@ async def crowd(
 async def test_audit_when_everything_happens_at_once_then_no_false_alarm(crowd: Crowd) -> None:
     shop = crowd.till.shop
     shop.start()
-    most_backlog = most_pending = 0
+    most = {"backlog": 0, "pending_give": 0}
+    audits = 0
     async with crowd.busy():
-        for number in range(AUDITS):
+        while audits < AUDITS or await crowd.missed() or 0 in most.values():
             report = await shop.audit()
-            assert report.problems == [], f"audit {number}"
-            most_backlog = max(most_backlog, *(pool.backlog for pool in report.pools))
-            most_pending = max(most_pending, *(pool.pending_give for pool in report.pools))
+            assert report.problems == [], f"audit {audits}"
+            for name, before in most.items():
+                most[name] = max(before, *(getattr(pool, name) for pool in report.pools))
+            audits += 1
+            assert audits < AUDITS_MAX, f"missed: {await crowd.missed()}, in flight: {most}"
     await shop.settled()
     await crowd.projector.sweep()
-    report = await shop.audit()
-    assert report.problems == []
-    assert min(most_backlog, most_pending) > 0, "nothing was ever in flight"
-    statuses = {order["status"] for order in await shop.orders()}
-    assert statuses == {"confirmed", "paid", "fulfilled", "expired", "cancelled", "refunded"}
-    assert await shop.pool.fetchval("SELECT count(*) FROM retakes WHERE units > 0") > 0
-    assert min(crowd.counts[name] for name in ("claims", "restocks", "lowerings", "payments")) > 5
+    assert (await shop.audit()).problems == []
