@@ -41,6 +41,10 @@ EVICTS = "maxmemory-policy must be noeviction: evicting a key would sell units t
 # What Redis says of a key of another type, and of a Lua error, like CORRUPT of our scripts.
 _DAMAGE: Final = re.compile(r"WRONGTYPE |(ERR )?user_script:\d+: ")
 
+# How the RuntimeError begins that uvloop raises for a write to a connection which was reset just
+# before; asyncio's own loop lets the next read say it, with an OSError.
+_CLOSED: Final = "unable to perform operation on "
+
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
@@ -56,6 +60,10 @@ def redis_errors() -> Iterator[None]:
         damaged = isinstance(error, ResponseError) and _DAMAGE.match(str(error))
         unavailable = StoreDamaged if damaged else StoreUnavailable
         raise unavailable(f"{type(error).__name__}: {error}") from error
+    except RuntimeError as error:
+        if not str(error).startswith(_CLOSED):
+            raise
+        raise StoreUnavailable(f"the connection is closed: {error}") from error
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
