@@ -95,7 +95,9 @@ class StageThread:
         with suppress(RuntimeError):  # the loop is closed: the test stopped it
             stage.loop.call_soon_threadsafe(stage.server.ask_to_stop)
         self._thread.join(STOP_S)
-        assert not self._thread.is_alive(), "the web process did not stop"
+        if self._thread.is_alive():
+            tasks = "\n".join(repr(task) for task in asyncio.all_tasks(stage.loop))
+            raise AssertionError(f"the web process did not stop within {STOP_S:g} s:\n{tasks}")
         assert not self._failures, self._failures
 
     def _run(self) -> None:

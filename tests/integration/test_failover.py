@@ -27,6 +27,7 @@ RESYNC_SECONDS = 3.0
 BUYERS = 8
 CLAIMS_EACH = 12
 UNITS = 60  # fewer than are claimed
+SPARE = 20  # of them, for after the trouble
 UNSURE = {"outcome_unknown", "stock_rebuilding", "busy", "unavailable"}  # to be asked again
 
 
@@ -93,10 +94,10 @@ async def open_market(url: str, database_url: str, logs: Path) -> AsyncIterator[
 
 
 async def true_answer(
-    client: Client, sale: dict[str, Any], unsure: Counter[str]
+    client: Client, sale: dict[str, Any], unsure: Counter[str], claim_id: str = ""
 ) -> m.ClaimState | None:
     """Claim one unit, and again while the answer is not sure; None: sold out."""
-    claim_id = str(clock.new_uuid7())
+    claim_id = claim_id or str(clock.new_uuid7())
     for attempt in range(200):
         reply = await client.ask(
             lambda ref, n=attempt: m.Claim(  # type: ignore[misc]
@@ -126,20 +127,29 @@ async def first_confirmed(market: Market, client: Client) -> m.ClaimState:
 async def buy_through(
     market: Market, trouble: Callable[[], Awaitable[object]]
 ) -> tuple[list[m.ClaimState], Counter[str]]:
-    """Buyers on both hubs claim one unit after the other while `trouble` happens. All claims."""
+    """Buyers on both hubs claim one unit after the other while `trouble` happens. All claims.
+
+    However long that takes, some units are left for after it: until then the buyers ask again for
+    what they have.
+    """
     clients = [await market.client(n % 2, f"b{n}") for n in range(BUYERS)]
     unsure: Counter[str] = Counter()
-    halfway = asyncio.Event()
+    halfway, over = asyncio.Event(), asyncio.Event()
     won = [await first_confirmed(market, clients[0])]
 
     async def buy(client: Client) -> None:
+        claim_id = ""
         for _ in range(CLAIMS_EACH):
             claim = await true_answer(client, market.sale, unsure)
             if claim is not None:
                 won.append(claim)
+                claim_id = claim.claim_id
             if len(won) >= UNITS // 3:
                 halfway.set()
-            await asyncio.sleep(random.uniform(0.02, 0.06))  # people think, too
+            await think()
+            while claim_id and len(won) >= UNITS - SPARE and not over.is_set():
+                assert await true_answer(client, market.sale, unsure, claim_id)
+                await think()
 
     async with asyncio.TaskGroup() as tasks:
         for client in clients:
@@ -147,17 +157,36 @@ async def buy_through(
         await halfway.wait()
         began = clock.monotonic_ms()
         await trouble()
+        over.set()
         await market.resynced(began)
     for client, other in itertools.pairwise(clients):
         await chat_is_seen(client, other)
-    ids = {claim.claim_id for claim in won}
-    await until(
-        lambda: {o.claim_id for c in clients for o in c.orders if o.status == "confirmed"} >= ids,
-        f"all of {len(ids)} confirmed",
-    )
+    await all_confirmed(market, won, clients)
     for client in clients:
         await client.close()
     return won, unsure
+
+
+async def think() -> None:
+    """What people do between two claims."""
+    await asyncio.sleep(random.uniform(0.02, 0.06))
+
+
+async def all_confirmed(market: Market, won: list[m.ClaimState], clients: list[Client]) -> None:
+    """Their buyers are told: by an event, or by the answer to a claim that was asked again after
+    the worker had confirmed it."""
+    open_ids = {claim.claim_id for claim in won if claim.status != "confirmed"}
+
+    def missing() -> set[str]:
+        told = {o.claim_id for c in clients for o in c.orders if o.status == "confirmed"}
+        return open_ids - told
+
+    try:
+        await until(lambda: not missing(), "all confirmed")
+    except AssertionError as error:
+        held = [claim for claim in won if claim.claim_id in missing()]
+        audit = market.system.run("audit").stdout
+        raise AssertionError(f"nobody was told of {held}\n{audit}{market.system.logs()}") from error
 
 
 async def chat_is_seen(speaker: Client, listener: Client) -> None:
