@@ -111,6 +111,7 @@ POLICY_BYTES_MAX: Final = WORDS_MAX * (WORD_CHARS_MAX * 6 + 4) + 1024
 
 # --- Numbers of a show -------------------------------------------------------------------------
 SAMPLE_S: Final = 5
+COUNTS_KEPT_S: Final = 7 * 24 * 3600  # hubs' counts of lines and claims after a show's end
 SAMPLES_KEPT_DAYS: Final = 30  # of a show that is on; one that has ended keeps what it has
 SERIES_SAMPLES_MAX: Final = 720  # in one answer; a longer time is told in longer steps
 PINS_LISTED: Final = 50  # the newest of a show

@@ -10,7 +10,8 @@ class Counts:
     """Totals since the hub started: accepted lines of danmaku, and claims asked for the first time.
 
     Redis is told the totals themselves, again and again: a repeat is harmless, and a Redis that
-    lost them has them back before anybody takes the rest for all.
+    lost them has them back before anybody takes the rest for all. Redis keeps the greatest it was
+    told, as a hub forgets a show that is over once its last viewer has left, and might begin anew.
     """
 
     __slots__ = ("claims", "lines")

@@ -105,7 +105,8 @@ class Hub:
         # Numbers of like batches and chat lines. The hub's, not the room's: a room that closes and
         # opens again must not use one twice, for Redis and viewers remember those they have seen.
         self.numbers = itertools.count(1)
-        self.counts: dict[str, Counts] = {}  # by show; a room that opens again counts on
+        # By show; a room that opens again counts on, until the show is over.
+        self.counts: dict[str, Counts] = {}
         self.viewers = 0  # connections from join to the end of their transport
         self._echoes = Recent(60.0)  # s from ping to pong
         self.second_ticks = self.ticker.ticks(1)
@@ -213,14 +214,28 @@ class Hub:
                 await self.ports.bus.unsubscribe(show_id)
 
     async def close_idle_rooms(self) -> None:
-        """Unsubscribe from shows nobody has watched here for IDLE_SECONDS."""
-        now = self.loop.time()
+        """Unsubscribe from shows nobody has watched here for IDLE_SECONDS; of those that are over
+        nothing is kept. A room stays until Redis has its totals."""
         for show_id, room in list(self.rooms.items()):
-            idle = room.viewers == 0 and room.outbox.is_empty
-            if idle and now - room.empty_since > IDLE_SECONDS:
+            # Somebody may come while Redis is told.
+            if self._is_idle(room) and await self._has_told(room) and self._is_idle(room):
                 del self.rooms[show_id]
+                if room.is_over:
+                    self.counts.pop(show_id, None)
                 await self._unsubscribe(show_id)
                 log.info("room_closed", show_id=show_id)
+
+    def _is_idle(self, room: Room) -> bool:
+        is_empty = room.viewers == 0 and room.outbox.is_empty
+        return is_empty and self.loop.time() - room.empty_since > IDLE_SECONDS
+
+    async def _has_told(self, room: Room) -> bool:
+        """Redis has what was counted in the room. False when it did not answer."""
+        try:
+            await room.counts.tell(self.ports.store, room.show_id, self.hub_id)
+        except StoreUnavailable:
+            return False
+        return True
 
     def take_fact(self, show_id: str, fact: Fact | Resync) -> None:
         """One fact from the bus. What a room cannot read is logged, never fatal."""

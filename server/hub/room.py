@@ -76,6 +76,11 @@ class Room:
         return self.board.state
 
     @property
+    def is_over(self) -> bool:
+        """Whether the show has ended, as far as this hub knows."""
+        return self.state.get("show", {}).get("phase") == "ended"
+
+    @property
     def epoch(self) -> int:
         return self.board.epoch
 

@@ -20,7 +20,7 @@ All keys of a show carry the hash tag `{show_id}`, so that one script may touch 
 | ls:{S}:like_batches | hash | hub -> number of its last like batch applied |
 | ls:{S}:presence | hash | hub -> here or gone:report number:anonymous:users:expires at ms |
 | ls:{S}:people | hash | user -> hubs where the user is; gone 10 min after the last report |
-| ls:{S}:counts | hash | hub:lines, hub:claims -> its totals since it started; never reaped |
+| ls:{S}:counts | hash | hub:lines, hub:claims -> its totals; gone 7 days after the show's end |
 | ls:{S}:policy | hash | chat policy: slow, words, mute:<user> until ms, ban:<user> since, version |
 | ls:{S}:lease | string | the order worker that consumes this show |
 | ls:{S}:fence | string | written behind a batch that waits for a replica |

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from server import limits
 from server.domain.presence import PresenceAnswer, PresenceReport
 from server.errors import StoreDamaged
 from server.protocol.facts import ChatFact, Fact, HeartbeatFact, KickFact
@@ -77,9 +78,12 @@ class RoomStore:
         await self._scripts.run("publish_chat", names, (fact, *packed))
 
     async def report_counts(self, show_id: str, hub_id: str, lines: int, claims: int) -> None:
-        """Totals of a hub since it started; the last report counts."""
-        fields = (f"{hub_id}:lines", lines, f"{hub_id}:claims", claims)
-        await command(self._scripts.client, "HSET", keys.counts(show_id), *fields)
+        """Totals of a hub since it started; the greatest count. Idempotent. Those of a show that
+        has ended are forgotten after COUNTS_KEPT_S. Raises StoreUnavailable (effect unknown)."""
+        names = [keys.meta(show_id), keys.counts(show_id)]
+        await self._scripts.run(
+            "report_counts", names, (hub_id, lines, claims, limits.COUNTS_KEPT_S)
+        )
 
     async def report_presence(
         self, show_id: str, hub_id: str, report: PresenceReport, ttl_ms: int

@@ -246,8 +246,12 @@ class Stock:
         args = (
             *(p.revision, int(p.may_create), p.stock_epoch, _GATES[p.phase]),
             *(p.phase, p.pinned_product, *map(packing.pack, values), keys.ORDER_GROUP),
+            limits.COUNTS_KEPT_S,
         )
-        names = [keys.meta(show_id), *_room_keys(show_id), keys.orders(show_id)]
+        names = [
+            *(keys.meta(show_id), *_room_keys(show_id)),
+            *(keys.orders(show_id), keys.counts(show_id)),
+        ]
         return _applied(await self._scripts.run("apply_show", names, args))
 
     # --- Audit -------------------------------------------------------------------------------

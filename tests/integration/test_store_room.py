@@ -411,6 +411,37 @@ async def test_pulse_when_hubs_tell_their_totals_then_the_last_of_each_counts(sh
     assert pulse == RoomPulse("open", 0, 30, lines=15, claims=2, backlog=0, oldest_at=0)
 
 
+async def test_counts_when_the_show_ends_then_they_get_a_time_to_live_and_never_fall(
+    shop: Shop,
+) -> None:
+    """Also those that are told, or told for the first time, after the end."""
+    name, redis = keys.counts(SHOW), shop.clients.commands
+    await shop.room.report_counts(SHOW, HUB, 5, 2)
+    assert await redis.ttl(name) == -1
+    await shop.stock.apply_show(SHOW, show_projection(revision=2, phase="paused"))
+    assert await redis.ttl(name) == -1
+    await shop.stock.apply_show(SHOW, show_projection(revision=3, phase="ended"))
+    assert 0 < await redis.ttl(name) <= limits.COUNTS_KEPT_S
+    await redis.expire(name, 100)
+    await shop.room.report_counts(SHOW, HUB, 1, 3)  # of a hub that had forgotten the show
+    assert await redis.ttl(name) <= 100
+    pulse = await shop.room.pulse(SHOW)
+    assert pulse is not None
+    assert (pulse.lines, pulse.claims) == (5, 3)
+    await redis.delete(name)
+    await shop.room.report_counts(SHOW, HUB, 1, 3)
+    assert 100 < await redis.ttl(name) <= limits.COUNTS_KEPT_S
+
+
+async def test_counts_when_redis_lost_them_then_the_next_report_has_them_back(shop: Shop) -> None:
+    await shop.room.report_counts(SHOW, HUB, 5, 2)
+    await shop.clients.commands.delete(keys.counts(SHOW))
+    await shop.room.report_counts(SHOW, HUB, 6, 2)
+    assert await shop.clients.commands.hgetall(keys.counts(SHOW)) == {
+        b"hub1:lines": b"6", b"hub1:claims": b"2",
+    }  # fmt: skip
+
+
 async def test_pulse_when_takes_wait_then_the_oldest_tells_since_when(shop: Shop) -> None:
     await shop.open_sale()
     before = await shop.now_ms()

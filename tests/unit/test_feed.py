@@ -165,6 +165,45 @@ async def test_room_when_nobody_watches_for_long_then_unsubscribed(
     assert count(world, "unsubscribe") == 1
 
 
+@pytest.mark.parametrize("phase", ["live", "ended"])
+async def test_room_when_it_closes_then_counts_are_told_and_of_an_ended_show_forgotten(
+    hub: Hub, world: World, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    monkeypatch.setattr(hub_module, "IDLE_SECONDS", 0.01)
+    world.set("show", phase=phase)
+    room = await hub.room(SHOW)
+    assert room is not None
+    viewer, _ = connect(room)
+    room.counts.claims += 2
+    world.available = False
+    viewer.connection_lost(None)
+    tries = count(world, "report_counts")
+    await until(lambda: count(world, "report_counts") > tries + 3)
+    assert hub.rooms[SHOW] is room  # Redis does not have them yet
+    world.available = True
+    await until(lambda: SHOW not in hub.rooms)
+    assert world.calls.count(("report_counts", 0, 2)) > 0
+    assert (SHOW in hub.counts) == (phase == "live")
+
+
+async def test_room_when_somebody_comes_while_counts_are_told_then_it_stays_open(
+    hub: Hub, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = await hub.room(SHOW)
+    assert room is not None
+    told = asyncio.Event()
+
+    async def tell(*_: object) -> None:
+        hub.open_room(SHOW)
+        told.set()
+
+    room.empty_since -= hub_module.IDLE_SECONDS + 1
+    monkeypatch.setattr(type(room.counts), "tell", tell)
+    await hub.close_idle_rooms()
+    assert told.is_set()
+    assert hub.rooms[SHOW] is room
+
+
 async def test_feed_when_an_event_was_lost_then_it_is_fetched(hub: Hub, world: World) -> None:
     room = await hub.room(SHOW)
     assert room is not None

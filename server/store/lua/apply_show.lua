@@ -1,9 +1,10 @@
 -- Bring a show's gate and what viewers see of it up to a revision of its row.
 --
--- KEYS    1 meta  2 state  3 room  4 events  5 bus channel  6 orders
+-- KEYS    1 meta  2 state  3 room  4 events  5 bus channel  6 orders  7 counts
 -- ARGV    1 revision  2 '1' when the show may be made  3 stock epoch, only for making it
 --         4 gate  5 phase  6 pinned product  10 consumer group, only for making the show
 --         7, 8, 9 msgpack maps: values of the state keys show, pin, runlist (no epoch, version)
+--         11 seconds that the counts of an ended show are kept
 -- Returns 'applied' (now or before), 'stale' (a newer revision is in force) or 'missing'
 -- Errors  CORRUPT; nothing was written.
 --
@@ -58,6 +59,9 @@ read_room(ROOM, now)
 if meta[3] == 'rebuilding' then gate = 'rebuilding' end
 redis.call('HSET', META, 'epoch', epoch, 'rev', revision, 'gate', gate, 'phase', phase)
 if not meta[1] then make_stock() end
+if phase == 'ended' and redis.call('TTL', KEYS[7]) < 0 then
+  redis.call('EXPIRE', KEYS[7], ARGV[11])
+end
 if is_new then publish_first_values() end
 publish_changed('show', ARGV[7], true)
 local pin_changed = publish_changed('pin', ARGV[8], true)
