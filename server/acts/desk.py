@@ -35,8 +35,13 @@ class Clock(Protocol):
     def now_ms(self) -> int: ...
 
 
-def request_act_id(show_id: str, subject: int, request_id: uuid.UUID) -> uuid.UUID:
-    """The act id of a host's request: its own within a show and a sale (0: the show itself)."""
+def request_act_id(show_id: str, subject: int, request_id: uuid.UUID | None) -> uuid.UUID:
+    """The act id of a host's request: its own within a show and a sale (0: the show itself).
+
+    A new one without a `request_id`: a repeat is then another act.
+    """
+    if request_id is None:
+        return clock.new_uuid7()
     return uuid.uuid5(_REQUESTS, f"{show_id}:{subject}:{request_id}")
 
 
@@ -47,6 +52,22 @@ class Act:
     conn: Connection
     show: ShowRow
     identity: Identity
+
+    async def repeated(
+        self, act_id: uuid.UUID, action: str, asked: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """The detail of this act when it was done before, else None; `asked` is part of it.
+
+        Raises Refused(conflict) when the act did or asked for something else.
+        """
+        known = await acts.get_act(self.conn, act_id)
+        if known is None:
+            return None
+        was, detail = known
+        if was != action or not asked.items() <= detail.items():
+            what = "This request_id asked for something else"
+            raise Refused("conflict", what, field="request_id")
+        return detail
 
     async def note(
         self, action: str, detail: Mapping[str, Any], act_id: uuid.UUID | None = None

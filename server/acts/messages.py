@@ -8,7 +8,7 @@ since 1970, 0: not set. The OpenAPI document is made from these Structs.
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
 from server import limits
 from server.webhooks.topics import TOPICS, Topic
@@ -53,10 +53,13 @@ class Body(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
 
 class CreateShow(Body, frozen=True):
+    """With a `request_id` a repeated request of the same host makes one show."""
+
     title: Title
     cover_url: Url = ""
     playback_url: Url = ""
     starts_at: Moment = 0
+    request_id: UUID | None = None
 
 
 class EditShow(Body, frozen=True):
@@ -100,10 +103,13 @@ class EditSku(Body, frozen=True):
 
 
 class CreateProduct(Body, frozen=True):
+    """With a `request_id` a repeated request makes one product."""
+
     title: Title
     skus: Annotated[list[CreateSku], Meta(min_length=1, max_length=limits.SKUS_PER_PRODUCT_MAX)]
     image_url: Url = ""
     cues: Cues = []
+    request_id: UUID | None = None
 
 
 class EditProduct(Body, frozen=True):
@@ -126,7 +132,8 @@ class SetRunList(Body, frozen=True):
 class CreateSale(Body, frozen=True):
     """A flash sale. `start`: now (after `countdown_s`), at `starts_at`, or later by hand.
 
-    `pay_within_s` 0: an order is complete once it is confirmed.
+    `pay_within_s` 0: an order is complete once it is confirmed. With a `request_id` a repeated
+    request makes one sale.
     """
 
     sku: Identifier
@@ -138,6 +145,7 @@ class CreateSale(Body, frozen=True):
     pay_within_s: Annotated[int, Meta(ge=0, le=24 * 3600)] = 0
     start: Literal["now", "at", "later"] = "later"
     starts_at: Moment = 0
+    request_id: UUID | None = None
 
 
 class StartSale(Body, frozen=True):
@@ -240,3 +248,10 @@ def changed_fields(body: Struct) -> dict[str, Any]:
     """The fields that a PATCH body carries."""
     values = {name: getattr(body, name) for name in body.__struct_fields__}
     return {name: value for name, value in values.items() if value is not UNSET}
+
+
+def asked_fields(body: Body) -> dict[str, Any]:
+    """What a body asks for, in JSON's types and without its `request_id`."""
+    asked: dict[str, Any] = to_builtins(body)
+    asked.pop("request_id", None)
+    return asked

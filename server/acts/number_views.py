@@ -81,9 +81,13 @@ class PinList(Struct, frozen=True):
 
 
 class SaleSummary(SaleStats, frozen=True):
-    """`sold_out_after_ms`: from its opening until its last unit was taken for the first time, -1:
-    that never happened. `amount` is 0 for moderators."""
+    """`offered`: units allotted and restocked without those that the host took out by lowering.
+    Stopping, the window's end and the show's end take back what did not sell: that was offered, so
+    `total <= offered` and, with units of orders that stand, `units <= offered`; the share sold is
+    `units / offered`. `sold_out_after_ms`: from its opening until its last unit was taken for the
+    first time, -1: that never happened. `amount` is 0 for moderators."""
 
+    offered: int
     opens_at: int
     sold_out_after_ms: int
 

@@ -87,6 +87,7 @@ class NumbersActs:
             if show is None:
                 raise Refused("not_found", "No such show")
             totals = await numbers.totals(conn, show_id)
+            lowered = await numbers.lowered(conn, show_id)  # before the sales: never too many
             rows = await sales.list_sales(conn, show_id)
             money = await sales.stats(conn, show_id)
             sold_out = await numbers.sold_out(conn, show_id)
@@ -105,7 +106,10 @@ class NumbersActs:
             units=sum(one.units for one in money.values()),
             amounts=_amounts(rows, money),
             by_status=by_status,
-            sales=[_sale_summary(row, money[row.sale_id], sold_out) for row in started],
+            sales=[
+                _sale_summary(row, money[row.sale_id], lowered.get(row.sale_id, 0), sold_out)
+                for row in started
+            ],
             pins=[_pin_window(row) for row in pins],
         )
 
@@ -162,11 +166,19 @@ def _pin_window(row: PinRow) -> PinWindow:
     )
 
 
-def _sale_summary(row: SaleRow, money: SaleMoney, sold_out: dict[int, int]) -> SaleSummary:
+def _sale_summary(
+    row: SaleRow, money: SaleMoney, lowered: int, sold_out: dict[int, int]
+) -> SaleSummary:
+    """`lowered`: units that the host took out of the sale."""
     at = sold_out.get(row.sale_id)
     after = -1 if at is None else max(0, at - row.opens_at_ms)
     stats = asdict(sale_stats(row, money))
-    return SaleSummary(**stats, opens_at=row.opens_at_ms, sold_out_after_ms=after)
+    return SaleSummary(
+        **stats,
+        offered=row.initial + row.restocked - lowered,
+        opens_at=row.opens_at_ms,
+        sold_out_after_ms=after,
+    )
 
 
 def _amounts(rows: Sequence[SaleRow], money: dict[int, SaleMoney]) -> dict[str, int]:

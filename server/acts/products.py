@@ -1,10 +1,20 @@
 """Acts on a show's products: their texts, skus, prices and inventory, and the run-list."""
 
+from uuid import UUID
+
 from server import limits
-from server.acts.desk import Act, Desk
-from server.acts.messages import CreateProduct, CreateSku, EditProduct, EditSku, changed_fields
+from server.acts.desk import Act, Desk, request_act_id
+from server.acts.messages import (
+    CreateProduct,
+    CreateSku,
+    EditProduct,
+    EditSku,
+    asked_fields,
+    changed_fields,
+)
 from server.acts.views import ProductDetail, SkuDetail, product_details, sku_detail
 from server.domain.identity import Identity, require_moderator
+from server.domain.show import require_not_ended
 from server.errors import Refused
 from server.records import products, sales, shows
 from server.records.products import SkuRow
@@ -22,19 +32,28 @@ class ProductActs:
             return await _details(act)
 
     async def create(self, identity: Identity, show_id: str, body: CreateProduct) -> ProductDetail:
-        """A product with its skus, at the end of the run-list. Raises Refused(conflict)."""
-        async with self._desk.act(identity, show_id) as act:
-            if await products.count_products(act.conn, show_id) >= limits.PRODUCTS_MAX:
-                raise Refused("conflict", f"A show has at most {limits.PRODUCTS_MAX} products")
-            terms = (body.title, body.image_url, body.cues)
-            made = await products.insert_product(act.conn, show_id, *terms)
-            await _require_room(act, made, len(body.skus))
-            for sku in body.skus:
-                await _insert_sku(act, made, sku)
-            await self._changed(act, "add_product", {"product": made, "title": body.title})
+        """A product with its skus, at the end of the run-list; one, however often the same request
+        comes. Raises Refused(conflict|show_ended)."""
+        act_id = request_act_id(show_id, 0, body.request_id)
+        async with self._desk.act(identity, show_id, ended=True) as act:
+            known = await act.repeated(act_id, "add_product", asked_fields(body))
+            made = known["product"] if known else await self._create(act, body, act_id)
             found = await _detail(act, made)
         await self._desk.apply(self._desk.projector.project_show(show_id))
         return found
+
+    async def _create(self, act: Act, body: CreateProduct, act_id: UUID) -> int:
+        show_id = act.show.show_id
+        require_not_ended(act.show.status)
+        if await products.count_products(act.conn, show_id) >= limits.PRODUCTS_MAX:
+            raise Refused("conflict", f"A show has at most {limits.PRODUCTS_MAX} products")
+        terms = (body.title, body.image_url, body.cues)
+        made = await products.insert_product(act.conn, show_id, *terms)
+        await _require_room(act, made, len(body.skus))
+        for sku in body.skus:
+            await _insert_sku(act, made, sku)
+        await self._changed(act, "add_product", {"product": made, **asked_fields(body)}, act_id)
+        return made
 
     async def edit(
         self, identity: Identity, show_id: str, product_id: int, body: EditProduct
@@ -111,9 +130,11 @@ class ProductActs:
         if not await products.update_sku(act.conn, act.show.show_id, *terms):
             raise Refused("out_of_stock", "Sales hold more units than that", field="inventory")
 
-    async def _changed(self, act: Act, action: str, detail: dict[str, object]) -> None:
+    async def _changed(
+        self, act: Act, action: str, detail: dict[str, object], act_id: UUID | None = None
+    ) -> None:
         await shows.raise_revision(act.conn, act.show.show_id)
-        await act.note(action, detail)
+        await act.note(action, detail, act_id)
 
 
 async def _require_room(act: Act, product_id: int, more: int) -> None:

@@ -15,8 +15,9 @@ sales never share a unit. What becomes of each act when something fails on the w
 - stop: the sale is `closing` from the commit on. Closing takes what is left (the same act id
   whoever closes it), the order worker books it, returns it to the inventory and sets `closed`.
 
-Restocks and lowerings carry the host's `request_id`: a repeat with the same content gets the same
-answer, with other content it is refused (conflict).
+Restocks and lowerings carry the host's `request_id`, and a creation may: a repeat with the same
+content gets the same answer, with other content it is refused (conflict). What a creation asked for
+is read off the audit log, where its act stands under the id that follows from the `request_id`.
 """
 
 from typing import Literal
@@ -24,7 +25,7 @@ from uuid import UUID
 
 from server import limits
 from server.acts.desk import Act, Desk, request_act_id
-from server.acts.messages import ChangeUnits, CreateSale, StartSale
+from server.acts.messages import ChangeUnits, CreateSale, StartSale, asked_fields
 from server.acts.stopping import drop_draft
 from server.acts.views import SaleStats, SaleView, UnitsChanged, sale_stats, sale_view
 from server.domain.identity import Identity, require_moderator
@@ -35,7 +36,7 @@ from server.domain.sale import (
     window_at,
     window_now,
 )
-from server.domain.show import require_running
+from server.domain.show import require_not_ended, require_running
 from server.errors import Refused, StoreUnavailable
 from server.records import products, sales
 from server.records.pool import acquire
@@ -66,22 +67,32 @@ class SaleActs:
     # --- Life ---------------------------------------------------------------------------------
 
     async def create(self, identity: Identity, show_id: str, body: CreateSale) -> SaleView:
-        """A sale of units allotted from the sku, started as the body says.
+        """A sale of units allotted from the sku, started as the body says; one, however often the
+        same request comes.
 
         Raises Refused: not_found (sku), out_of_stock, bad_field (starts_at), conflict (too many
-        sales), and when it is to start now show_not_live or show_paused.
+        sales, or a request_id that asked for something else), show_ended, and when it is to start
+        now show_not_live or show_paused.
         """
-        async with self._desk.act(identity, show_id) as act:
-            if await products.get_sku(act.conn, show_id, body.sku) is None:
-                raise Refused("not_found", "No such sku", field="sku")
-            if await sales.count_sales(act.conn, show_id) >= limits.SALES_PER_SHOW_MAX:
-                raise Refused("conflict", f"A show has at most {limits.SALES_PER_SHOW_MAX} sales")
-            await _allot(act, body.sku, body.units)
-            sale_id = await _insert(act, body)
-            if body.start != "later":
-                at = _start_time(body.start, body.starts_at)
-                await self._start(act, await _locked(act, sale_id), at)
+        act_id = request_act_id(show_id, 0, body.request_id)
+        async with self._desk.act(identity, show_id, ended=True) as act:
+            known = await act.repeated(act_id, "create_sale", asked_fields(body))
+            sale_id = known["sale"] if known else await self._create(act, body, act_id)
         return await self._applied(sale_id)
+
+    async def _create(self, act: Act, body: CreateSale, act_id: UUID) -> int:
+        show_id = act.show.show_id
+        require_not_ended(act.show.status)
+        if await products.get_sku(act.conn, show_id, body.sku) is None:
+            raise Refused("not_found", "No such sku", field="sku")
+        if await sales.count_sales(act.conn, show_id) >= limits.SALES_PER_SHOW_MAX:
+            raise Refused("conflict", f"A show has at most {limits.SALES_PER_SHOW_MAX} sales")
+        await _allot(act, body.sku, body.units)
+        sale_id = await _insert(act, body, act_id)
+        if body.start != "later":
+            at = _start_time(body.start, body.starts_at)
+            await self._start(act, await _locked(act, sale_id), at)
+        return sale_id
 
     async def start(
         self, identity: Identity, show_id: str, sale_id: int, body: StartSale
@@ -230,7 +241,7 @@ async def _allot(act: Act, sku_id: int, units: int) -> None:
         raise Refused("out_of_stock", "The inventory has fewer units left", field="units")
 
 
-async def _insert(act: Act, body: CreateSale) -> int:
+async def _insert(act: Act, body: CreateSale, act_id: UUID) -> int:
     sale_id = await sales.insert_sale(
         act.conn,
         act.show.show_id,
@@ -242,11 +253,7 @@ async def _insert(act: Act, body: CreateSale) -> int:
         duration_s=body.duration_s,
         pay_within_s=body.pay_within_s,
     )
-    act_id = await act.note(
-        "create_sale",
-        {"sale": sale_id, "sku": body.sku, "price": body.price, "units": body.units,
-         "limit_per_buyer": body.limit_per_buyer},
-    )  # fmt: skip
+    await act.note("create_sale", {"sale": sale_id, **asked_fields(body)}, act_id)
     await sales.note_units(act.conn, sale_id, "allotted", body.units, str(act_id))
     return sale_id
 

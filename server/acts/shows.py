@@ -1,12 +1,18 @@
 """Acts on a show itself: making, editing, its life, the pinned product, commentary, its books."""
 
+from typing import Final
 from uuid import UUID
-
-import msgspec
 
 from server import clock
 from server.acts.desk import Act, Desk, request_act_id
-from server.acts.messages import ActsQuery, CreateShow, EditShow, Say, changed_fields
+from server.acts.messages import (
+    ActsQuery,
+    CreateShow,
+    EditShow,
+    Say,
+    asked_fields,
+    changed_fields,
+)
 from server.acts.stopping import stop_all
 from server.acts.views import (
     ActView,
@@ -28,6 +34,7 @@ from server.records.transaction import transaction
 from server.store.room import RoomStore
 
 SHOWS_LISTED = 100  # the newest of a host
+_MADE_ID_CHARS: Final = 16  # of a show's id that follows from a request's
 
 
 class ShowActs:
@@ -40,16 +47,25 @@ class ShowActs:
     async def create(
         self, identity: Identity, body: CreateShow, show_id: str | None = None
     ) -> ShowView:
-        """A new scheduled show. Raises Refused(forbidden|conflict: the id is taken)."""
+        """A new scheduled show; one, however often the same request of this host comes.
+
+        With a `request_id` the show's id follows from it, so that repeats meet at one row. Raises
+        Refused(forbidden|conflict: the id is taken, or the request_id asked for something else).
+        """
         require_show_maker(identity)
-        show_id = show_id or clock.new_short_id()
-        fields = msgspec.structs.asdict(body)
+        act_id = _making_id(identity.user, body.request_id)
+        if show_id is None:
+            show_id = act_id.hex[:_MADE_ID_CHARS] if body.request_id else clock.new_short_id()
+        asked = asked_fields(body)
         async with transaction(self._desk.pool) as conn:
-            if not await shows.insert_show(conn, show_id, identity.user, **fields):
-                raise Refused("conflict", "The show id is taken")
+            is_new = await shows.insert_show(conn, show_id, identity.user, **asked)
             row = await shows.lock_show(conn, show_id)
-            assert row is not None  # inserted above
-            await Act(conn, row, identity).note("create_show", fields)
+            assert row is not None  # inserted above, now or before
+            act = Act(conn, row, identity)
+            if is_new:
+                await act.note("create_show", asked, act_id)
+            elif await act.repeated(act_id, "create_show", asked) is None:
+                raise Refused("conflict", "The show id is taken")
         return await self._applied(show_id)
 
     async def edit(self, identity: Identity, show_id: str, body: EditShow) -> ShowView:
@@ -96,15 +112,11 @@ class ShowActs:
         Raises Refused(outcome_unknown) when Redis does not answer: it is on record, and the same
         request_id sends it again.
         """
-        request_id = body.request_id or clock.new_uuid7()
-        act_id = request_act_id(show_id, 0, request_id)
+        act_id = request_act_id(show_id, 0, body.request_id)
         detail = {"text": body.text}
         async with self._desk.act(identity, show_id) as act:
-            known = await acts.get_act(act.conn, act_id)
-            if known is None:
+            if await act.repeated(act_id, "commentary", detail) is None:
                 await act.note("commentary", detail, act_id)
-            elif known != ("commentary", detail):
-                raise Refused("conflict", "This request_id said something else")
         return await self._publish(show_id, act_id, detail)
 
     async def _publish(self, show_id: str, act_id: UUID, detail: dict[str, str]) -> Said:
@@ -160,3 +172,8 @@ class ShowActs:
         if row is None:
             raise Refused("not_found", "No such show")
         return row
+
+
+def _making_id(user: str, request_id: UUID | None) -> UUID:
+    """The act id of making a show: the host's own. No show's id has a slash."""
+    return request_act_id(f"show/{user}", 0, request_id)

@@ -149,6 +149,12 @@ async def buyers(conn: Connection, show_id: str) -> int:
     return count
 
 
+async def lowered(conn: Connection, show_id: str) -> dict[int, int]:
+    """Sale -> units that the host took out of it, of sales where that happened. Not those that
+    closing took back, nor those of a draft, which was never on offer."""
+    return {r["pool_id"]: r["units"] for r in await conn.fetch(_SQL["lowered"], show_id)}
+
+
 async def sold_out(conn: Connection, show_id: str) -> dict[int, int]:
     """Sale -> ms since 1970 when its last unit was taken for the first time."""
     return {r["pool_id"]: to_ms(r["at"]) for r in await conn.fetch(_SQL["sold_out"], show_id)}

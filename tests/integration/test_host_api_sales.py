@@ -1,5 +1,6 @@
 """The host API: flash sales from draft to closed, on real Valkey and PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -119,6 +120,47 @@ async def test_sale_when_the_show_has_the_most_sales_then_no_more(
     body = {"sku": sku, "price": 1, "units": 1, "limit_per_buyer": 1, "duration_s": 10}
     assert await stage.refused("POST", f"{show}/sales", body) == "conflict"
     assert await stage.allotted(sku) == 20
+
+
+async def test_sale_when_asked_for_again_then_it_is_the_same_one(stage: Stage) -> None:
+    """Also when the first answer was lost on the way, and after the show has ended."""
+    show = await stage.live_show()
+    sku = await stage.sku(show, inventory=20)
+    asked = {"request_id": request_id(), "countdown_s": 5}
+    stage.scripts.cut.add("all")
+    first = await stage.sale(show, sku, **asked)
+    stage.scripts.cut.clear()
+    again, *more = await asyncio.gather(*(stage.sale(show, sku, **asked) for _ in range(4)))
+    assert all(one == again for one in more)
+    pending = {"pending": False, "revision": again.get("revision")}
+    assert {**first, **pending} == {**again, **pending}
+    assert len((await stage.ok("GET", f"{show}/sales"))["sales"]) == 1
+    assert await stage.allotted(sku) == 10
+    acts = (await stage.ok("GET", f"{show}/acts"))["acts"]
+    assert [act["action"] for act in acts].count("create_sale") == 1
+    await stage.ok("POST", f"{show}/end")
+    assert (await stage.sale(show, sku, **asked))["sale"] == again["sale"]
+    body = {"sku": sku, "price": 1, "units": 1, "limit_per_buyer": 1, "duration_s": 10}
+    assert await stage.refused("POST", f"{show}/sales", body) == "show_ended"
+
+
+async def test_sale_when_the_request_id_asked_for_something_else_then_conflict(
+    stage: Stage,
+) -> None:
+    show = await stage.live_show()
+    sku = await stage.sku(show)
+    body = {
+        "sku": sku, "price": 1, "units": 1, "limit_per_buyer": 1, "duration_s": 10,
+        "request_id": request_id(),
+    }  # fmt: skip
+    await stage.ok("POST", f"{show}/sales", body)
+    for other in ({"price": 2}, {"units": 2}, {"duration_s": 11}, {"pay_within_s": 1}):
+        assert await stage.refused("POST", f"{show}/sales", {**body, **other}) == "conflict"
+    said = {"text": "hi", "request_id": body["request_id"]}
+    assert await stage.refused("POST", f"{show}/commentary", said) == "conflict"
+    assert await stage.allotted(sku) == 1
+    another = await stage.live_show()  # its ids are its own
+    await stage.ok("POST", f"{another}/sales", {**body, "sku": await stage.sku(another)})
 
 
 async def test_sale_when_the_sku_is_anothers_then_not_found(stage: Stage) -> None:

@@ -1,5 +1,6 @@
 """The host API: shows, products, run-list, commentary, the audit log."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -23,6 +24,39 @@ async def test_show_when_created_then_viewers_see_it_scheduled(stage: Stage) -> 
     assert state["show"]["title"] == "周五好物"
     assert state["show"]["phase"] == "scheduled"
     assert state["show"]["starts_at"] == 1790000000000
+
+
+async def test_show_when_asked_for_again_then_it_is_the_same_one_of_this_host(
+    stage: Stage,
+) -> None:
+    body = {"title": "周五好物", "request_id": request_id()}
+    made = await asyncio.gather(*(stage.ok("POST", "/api/shows", body) for _ in range(4)))
+    (show,) = {one["show"] for one in made}
+    await stage.ok("PATCH", f"/api/shows/{show}", {"title": "x"}, token=made[-1]["host_token"])
+    assert (await stage.ok("POST", "/api/shows", body))["title"] == "x"  # as it is by now
+    assert len((await stage.ok("GET", "/api/shows"))["shows"]) == 1
+    other = {**body, "starts_at": 1790000000000}
+    assert await stage.refused("POST", "/api/shows", other) == "conflict"
+    assert (await stage.ok("POST", "/api/shows", body, token=token("eve")))["show"] != show
+    acts = (await stage.ok("GET", f"/api/shows/{show}/acts"))["acts"]
+    assert [act["action"] for act in acts] == ["edit_show", "create_show"]
+
+
+async def test_product_when_asked_for_again_then_it_is_the_same_one(stage: Stage) -> None:
+    show = await stage.live_show()
+    skus = [{"title": name, "price": 1, "inventory": 1} for name in ("a", "b")]
+    body = {"title": "壶", "skus": skus, "cues": ["好"], "request_id": request_id()}
+    first, *more = await asyncio.gather(
+        *(stage.ok("POST", f"{show}/products", body) for _ in range(4))
+    )
+    assert all(one == first for one in more)
+    assert (await stage.ok("GET", f"{show}/products"))["products"] == [first]
+    for other in ({"skus": skus[:1]}, {"cues": []}, {"title": "x"}):
+        assert await stage.refused("POST", f"{show}/products", {**body, **other}) == "conflict"
+    await stage.ok("POST", f"{show}/end")
+    assert await stage.ok("POST", f"{show}/products", body) == first
+    anew = {**body, "request_id": request_id()}
+    assert await stage.refused("POST", f"{show}/products", anew) == "show_ended"
 
 
 async def test_show_when_created_then_its_token_is_for_it_alone(stage: Stage) -> None:

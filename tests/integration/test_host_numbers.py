@@ -13,7 +13,7 @@ from server.orders.sampler import STEP_MS, Sampler
 from server.records import numbers
 from server.store import keys
 from server.web import host_numbers
-from tests.host_stage import Stage, open_stage, show_id_of, token
+from tests.host_stage import Stage, open_stage, request_id, show_id_of, token
 
 START = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -308,6 +308,38 @@ async def test_pins_when_there_are_many_then_the_newest_are_told(
 
 
 # --- Summary ----------------------------------------------------------------------------------
+
+
+async def test_summary_when_the_host_lowers_a_sale_then_only_that_was_not_offered(
+    stage: Stage,
+) -> None:
+    """What a stop takes back was offered until then, and so was what was lowered and restocked."""
+    show = await stage.live_show()
+    sku = await stage.sku(show)
+    lowered = (await stage.sale(show, sku, units=10))["sale"]
+    stopped = (await stage.sale(show, sku, units=10))["sale"]
+    draft = (await stage.sale(show, sku, units=10, start="later"))["sale"]
+    for sale, verb, units in (
+        *((lowered, "lower", 6), (lowered, "restock", 1)),
+        *((draft, "lower", 3), (stopped, "restock", 2)),
+    ):
+        body = {"units": units, "request_id": request_id()}
+        await stage.ok("POST", f"{show}/sales/{sale}/{verb}", body)
+    await stage.ok("POST", f"{show}/sales/{draft}/start", {})
+    for sale in (lowered, stopped, draft):
+        await stage.claim(show, sale, "ann", 1)
+    await stage.ok("POST", f"{show}/sales/{stopped}/stop")
+    await stage.book(show)
+    assert await offers(stage, show) == {lowered: (5, 5), stopped: (12, 1), draft: (7, 7)}
+    await stage.ok("POST", f"{show}/end")
+    await stage.book(show)
+    assert await offers(stage, show) == {lowered: (5, 1), stopped: (12, 1), draft: (7, 1)}
+
+
+async def offers(stage: Stage, show: str) -> dict[int, tuple[int, int]]:
+    """Sale -> units offered, and units that it has or had in the end."""
+    summary = await stage.ok("GET", f"{show}/summary")
+    return {sale["sale"]: (sale["offered"], sale["total"]) for sale in summary["sales"]}
 
 
 async def test_summary_when_the_show_has_ended_then_all_is_as_the_books_have_it(

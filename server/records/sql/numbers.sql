@@ -65,6 +65,11 @@ SELECT status, count(*) AS orders FROM orders WHERE show_id = $1 GROUP BY status
 SELECT count(DISTINCT buyer) FROM orders
 WHERE show_id = $1 AND status IN ('confirmed', 'paid', 'fulfilled')
 
+-- name: lowered
+-- $1 show. Units that its host took out of sales; what closing a sale takes back is none of them.
+SELECT pool_id, sum(l.units)::bigint AS units FROM lowerings l JOIN pools p USING (pool_id)
+WHERE p.show_id = $1 AND NOT l.closing GROUP BY pool_id
+
 -- name: sold_out
 -- $1 show. When buyers had taken all units of a sale for the first time, as its ledger has it.
 SELECT pool_id, min(at) AS at
