@@ -1,6 +1,7 @@
 import type { Connect, Plugin } from "vite";
 import { defineConfig } from "vitest/config";
 import { compressed } from "./vite.compressed.ts";
+import { noExtensions } from "./vite.msgpack.ts";
 
 /** The server's routes for the two pages, for `npm run dev`. */
 function pageRoutes(): Plugin {
@@ -19,7 +20,7 @@ function pageRoutes(): Plugin {
 const server = process.env.LIVESALE_SERVER ?? "http://127.0.0.1:8000";
 
 export default defineConfig({
-  plugins: [pageRoutes(), compressed()],
+  plugins: [pageRoutes(), compressed(), noExtensions()],
   server: {
     proxy: {
       "/api": server,

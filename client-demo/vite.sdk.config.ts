@@ -2,9 +2,10 @@
 
 import { defineConfig } from "vite";
 import { compressed } from "./vite.compressed.ts";
+import { noExtensions } from "./vite.msgpack.ts";
 
 export default defineConfig({
-  plugins: [compressed()],
+  plugins: [compressed(), noExtensions()],
   publicDir: false,
   build: {
     target: "es2022",

@@ -3,7 +3,7 @@ import { jsonCodec } from "../src/live/codec";
 import type { Claim, Command, RefusedReply, ServerMessage } from "../src/live/messages";
 import { LiveSession } from "../src/live/session";
 import { backoff, hinted } from "../src/live/socket";
-import { MemoryStorage, refusal, stock, tick, welcome } from "./samples";
+import { claim, MemoryStorage, refusal, stock, tick, welcome } from "./samples";
 
 /** The browser's end of a connection whose other end is the test. */
 class FakeSocket {
@@ -45,6 +45,7 @@ class FakeSocket {
   }
 }
 
+const CLAIM = claim().claim_id;
 const WISH = { sale: 7, quantity: 1, price: 9900, price_version: 1 };
 
 function connect(store: MemoryStorage | null = new MemoryStorage()) {
@@ -246,6 +247,19 @@ describe("a page in a browser", () => {
 
   afterEach(() => {
     vi.unstubAllGlobals();
+  });
+
+  test("shows what another tab of the buyer stored", () => {
+    const store = new MemoryStorage();
+    const room = connect(store);
+    goLive(room);
+    signIn(room);
+    const other = claim({ phase: "answered", answer: { claim_id: CLAIM, status: "held" } });
+    const key = `livesale.claim.demo.u-1.${CLAIM}`;
+    store.setItem(key, JSON.stringify(other));
+    window.dispatchEvent(Object.assign(new Event("storage"), { key }));
+    expect(room.session.state.claims).toEqual([other]);
+    window.dispatchEvent(Object.assign(new Event("storage"), { key: null }));
   });
 
   function turn(hidden: boolean): void {

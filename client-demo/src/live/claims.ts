@@ -89,7 +89,7 @@ const RANK: Record<ClaimStatus, number> = {
  * about a claim that has become an order.
  */
 export function answered(record: ClaimRecord, answer: ClaimState): ClaimRecord {
-  const before = record.answer ? RANK[record.answer.status] : 0;
+  const before = rankOf(record);
   if (answer.status === "not_seen" && before <= RANK.held) return { ...record, phase: "unknown" };
   if (RANK[answer.status] < before) return record;
   return { ...record, phase: "answered", answer, refusal: null };
@@ -125,6 +125,24 @@ export function isAged(record: ClaimRecord, now: number): boolean {
   return isUndecided(record) && !record.answer && now - record.made_at > REPEATED_MS;
 }
 
+/** How far along the server said it is. */
+function rankOf({ answer }: ClaimRecord): number {
+  return answer ? RANK[answer.status] : 0;
+}
+
+/**
+ * Of two tabs' copies of a claim the one that knows more: the server's furthest word, then the
+ * newest sending, then its refusal. `first` when neither does.
+ */
+export function later(first: ClaimRecord, second: ClaimRecord): ClaimRecord {
+  const refused = (record: ClaimRecord) => Number(record.phase === "refused");
+  const ahead =
+    rankOf(second) - rankOf(first) ||
+    second.attempt - first.attempt ||
+    refused(second) - refused(first);
+  return ahead > 0 ? second : first;
+}
+
 /** Whether the same id may go out again; otherwise the server can still be asked about it. */
 export function mayRepeat(record: ClaimRecord, now: number): boolean {
   return isUndecided(record) && !isAged(record, now) && record.attempt < ATTEMPT_MAX;
@@ -142,9 +160,9 @@ const KEPT_MS = 24 * 3_600_000;
 const KEPT_MAX = 100;
 
 /**
- * The claims of one buyer in one show. One storage key per claim, so that two tabs of a buyer
- * never overwrite each other. When storage is full it holds them in memory: buying still works,
- * only a reload forgets.
+ * The claims of one buyer in one show, of all tabs: one storage key per claim, and of a claim that
+ * two tabs have written the copy that knows more stays. When storage is full it holds them in
+ * memory: buying still works, only a reload forgets.
  */
 export class ClaimBook {
   readonly #records = new Map<string, ClaimRecord>();
@@ -166,9 +184,19 @@ export class ClaimBook {
     return this.#records.get(claimId);
   }
 
+  /** The claim as any tab knows it by now. */
+  reread(claimId: string): ClaimRecord | undefined {
+    const theirs = parseRecord(this.#store.getItem(this.#prefix + claimId));
+    const mine = this.#records.get(claimId);
+    const record = theirs && mine ? later(theirs, mine) : (theirs ?? mine);
+    if (record) this.#records.set(claimId, record);
+    return record;
+  }
+
   put(given: ClaimRecord): void {
     const key = this.#prefix + given.claim_id;
-    const record = this.#believed(given, key);
+    const other = parseRecord(this.#store.getItem(key));
+    const record = other ? later(given, other) : given;
     this.#records.set(record.claim_id, record);
     try {
       this.#store.setItem(key, JSON.stringify(record));
@@ -184,13 +212,6 @@ export class ClaimBook {
     decided.forEach((record, index) => {
       if (index < surplus || now - record.made_at > KEPT_MS) this.#drop(record.claim_id);
     });
-  }
-
-  /** `record`, but another tab that sent the claim again and got an answer is right. */
-  #believed(record: ClaimRecord, key: string): ClaimRecord {
-    if (record.phase !== "refused") return record;
-    const other = parseRecord(this.#store.getItem(key));
-    return other?.phase === "answered" ? other : record;
   }
 
   #drop(claimId: string): void {

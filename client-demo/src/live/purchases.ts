@@ -1,6 +1,7 @@
 /**
  * The claims of one buyer over a connection that comes and goes: what is sent, sent again and
  * asked for. `claims.ts` has the rules; this keeps the book, the refs on their way and the timers.
+ * Of several tabs one sends an undecided claim (`turns.ts`); the others show it and ask about it.
  */
 
 import {
@@ -22,6 +23,7 @@ import {
 import type { ClaimState, Command, RefusedReply } from "./messages";
 import { hinted } from "./socket";
 import type { KeyValueStore } from "./store";
+import { Turns } from "./turns";
 
 /** What the purchases need of the session. */
 export interface Wire {
@@ -37,6 +39,9 @@ export interface Wire {
 const RETRY_MS = 300;
 /** Repeats grow rarer up to this; a server that asks for a longer pause gets it. */
 const RETRY_MAX_MS = 5_000;
+const CLAIM_ID_CHARS = 36;
+/** The news of a claim overtakes the lock that its tab asked for before it. */
+const HEAD_START_MS = 1_000;
 
 export class Purchases {
   readonly user: string;
@@ -44,6 +49,7 @@ export class Purchases {
   readonly #wire: Wire;
   readonly #sent = new Map<number, ClaimRecord>(); // by ref, as they went out
   readonly #retries = new Map<string, ReturnType<typeof setTimeout>>();
+  readonly #turns = new Turns();
   #signedIn = false;
 
   constructor(store: KeyValueStore, show: string, user: string, wire: Wire) {
@@ -57,13 +63,14 @@ export class Purchases {
     this.#signedIn = true;
     this.#book.prune(this.#wire.now());
     this.#show();
-    for (const record of this.#book.list()) this.#resend(record.claim_id);
+    for (const record of this.#book.list()) this.#standIn(record);
     this.ask();
   }
 
-  /** The sign-in is over: nothing goes out until resume(). */
+  /** The sign-in is over: nothing goes out until resume(), other tabs may send. */
   pause(): void {
     this.#signedIn = false;
+    this.#turns.leaveAll();
     for (const timer of this.#retries.values()) clearTimeout(timer);
     this.#retries.clear();
   }
@@ -71,8 +78,11 @@ export class Purchases {
   /** The connection ended before the answers. */
   cut(): void {
     this.pause();
+    for (const { claim_id } of this.#sent.values()) {
+      const record = this.#book.get(claim_id);
+      if (record) this.#book.put(cutOff(record));
+    }
     this.#sent.clear();
-    for (const record of this.#book.list()) this.#book.put(cutOff(record));
     this.#show();
   }
 
@@ -81,6 +91,7 @@ export class Purchases {
     const open = this.#book.list().find((one) => one.sale === wish.sale && isUndecided(one));
     if (open) return open;
     const record = newClaim(wish, this.#wire.now());
+    this.#turns.begin(record.claim_id);
     this.#put(record);
     this.#send(record);
     return record;
@@ -92,8 +103,8 @@ export class Purchases {
     const record = this.#book.get(answer.claim_id);
     if (!record && answer.status === "not_seen") return;
     const next = record ? answered(record, answer) : adopted(answer, this.#wire.now());
-    if (isAged(next, this.#wire.now())) this.#put({ ...next, phase: "refused" });
-    else this.#moved(next, RETRY_MS);
+    const aged = isAged(next, this.#wire.now());
+    this.#moved(aged ? { ...next, phase: "refused" } : next, RETRY_MS);
   }
 
   refused(refusal: RefusedReply): void {
@@ -104,14 +115,39 @@ export class Purchases {
     this.#moved(refused(record, refusal), refusal.retry_ms);
   }
 
-  /** Ask how the claims stand that are held, or undecided and not to be sent again. */
+  /** Another tab stored something under `key`, which ends in the id if it is a claim. */
+  stored(key: string): void {
+    const record = this.#book.reread(key.slice(-CLAIM_ID_CHARS));
+    if (!record) return;
+    if (!isUndecided(record)) this.#turns.leave(record.claim_id);
+    else if (this.#turns.pass) setTimeout(() => this.#standBehind(record), HEAD_START_MS);
+    this.#show();
+  }
+
+  /** Ask how the claims stand that are held, or undecided and not to be sent again from here. */
   ask(): void {
     if (!this.#signedIn) return;
-    const { nextRef, send, now } = this.#wire;
+    const { nextRef, send } = this.#wire;
     for (const record of this.#book.list()) {
-      if (!isHeld(record) && (!isUndecided(record) || mayRepeat(record, now()))) continue;
+      if (!isHeld(record) && (!isUndecided(record) || this.#maySend(record))) continue;
       send({ t: "order_status", ref: nextRef(), claim_id: record.claim_id });
     }
+  }
+
+  /** For the case that the tab which made the claim goes: after it, it is sent from here. */
+  #standBehind({ claim_id }: ClaimRecord): void {
+    const record = this.#book.get(claim_id);
+    if (record && !this.#turns.has(claim_id)) this.#standIn(record);
+  }
+
+  #maySend(record: ClaimRecord): boolean {
+    return this.#turns.has(record.claim_id) && mayRepeat(record, this.#wire.now());
+  }
+
+  /** An undecided claim goes out when it is this tab's turn; a decided one needs nobody. */
+  #standIn(record: ClaimRecord, onTurn = () => this.#resend(record.claim_id)): void {
+    if (!isUndecided(record)) this.#turns.leave(record.claim_id);
+    else if (this.#signedIn) this.#turns.take(record.claim_id, onTurn);
   }
 
   #send(record: ClaimRecord): void {
@@ -124,8 +160,8 @@ export class Purchases {
   /** The same id once more, unless it was answered or grew too old meanwhile. */
   #resend(claimId: string): void {
     this.#retries.delete(claimId);
-    const record = this.#book.get(claimId);
-    if (!record || !mayRepeat(record, this.#wire.now())) return;
+    const record = this.#book.reread(claimId);
+    if (!record || !this.#maySend(record)) return;
     const next = again(record);
     this.#put(next);
     this.#send(next);
@@ -133,7 +169,7 @@ export class Purchases {
 
   #moved(record: ClaimRecord, hintMs: number): void {
     this.#put(record);
-    if (this.#signedIn && isUndecided(record)) this.#retryLater(record, hintMs);
+    this.#standIn(record, () => this.#retryLater(record, hintMs));
   }
 
   #retryLater({ claim_id, attempt }: ClaimRecord, hintMs: number): void {

@@ -128,6 +128,7 @@ export class LiveSession {
       onNetworkBack: () => this.wake(),
       onHidden: () => this.#repeat(),
       onShown: () => this.wake(),
+      onStored: (key) => this.#purchases?.stored(key),
     });
     this.#repeat();
     this.#socket.start();

@@ -1,10 +1,12 @@
-/** What a browser tells a page about itself: the network lost or back, the page hidden or shown. */
+/** What a browser tells a page about itself: the network, its visibility, other tabs' storage. */
 
 export interface Surroundings {
   onNetworkLost(): void;
   onNetworkBack(): void;
   onHidden(): void;
   onShown(): void;
+  /** Another tab of this site wrote to localStorage under `key`. */
+  onStored(key: string): void;
 }
 
 /** Whether nobody can see the page; never where there is no document. */
@@ -18,6 +20,8 @@ export function watchSurroundings(page: Surroundings): () => void {
   const { signal } = ending;
   globalThis.window?.addEventListener("offline", () => page.onNetworkLost(), { signal });
   globalThis.window?.addEventListener("online", () => page.onNetworkBack(), { signal });
+  const stored = ({ key }: StorageEvent) => key && page.onStored(key);
+  globalThis.window?.addEventListener("storage", stored, { signal });
   const seen = () => (isHidden() ? page.onHidden() : page.onShown());
   globalThis.document?.addEventListener("visibilitychange", seen, { signal });
   return () => ending.abort();
