@@ -95,6 +95,52 @@ test("timers that were late change nothing about the time", async () => {
   expect(undo.acts.value).toEqual([]);
 });
 
+test("time stands still while somebody attends to the acts, and goes on where it was", async () => {
+  const undo = new UndoQueue();
+  const send = sent();
+  void undo.hold("stop 1", "stop", send);
+  await vi.advanceTimersByTimeAsync(2_600);
+  undo.pause(true);
+  undo.pause(true);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(left(undo)).toEqual([3]);
+  expect(undo.paused.value).toBe(true);
+  expect(send).not.toHaveBeenCalled();
+  undo.pause(false);
+  await vi.advanceTimersByTimeAsync(2_390);
+  expect(send).not.toHaveBeenCalled();
+  await vi.advanceTimersByTimeAsync(260);
+  expect(send).toHaveBeenCalledOnce();
+});
+
+test("an act that comes while time stands still has its whole time before it", async () => {
+  const undo = new UndoQueue();
+  undo.pause(true);
+  await vi.advanceTimersByTimeAsync(10_000);
+  const send = sent();
+  void undo.hold("stop 1", "stop", send);
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(left(undo)).toEqual([UNDO_S]);
+  undo.pause(false);
+  await vi.advanceTimersByTimeAsync(1_000 * UNDO_S - 300);
+  expect(send).not.toHaveBeenCalled();
+  await vi.advanceTimersByTimeAsync(600);
+  expect(send).toHaveBeenCalledOnce();
+});
+
+test("while time stands still an act can be taken back and sent at once", async () => {
+  const undo = new UndoQueue();
+  const [first, second] = [sent(), sent()];
+  void undo.hold("stop 1", "first", first);
+  void undo.hold("stop 2", "second", second);
+  undo.pause(true);
+  undo.undo(1);
+  undo.sendNow(2);
+  undo.pause(false);
+  await vi.advanceTimersByTimeAsync(2_000 * UNDO_S);
+  expect([first.mock.calls.length, second.mock.calls.length]).toEqual([0, 1]);
+});
+
 test("a small act goes at once, and a failure reaches who asked and stays", async () => {
   const undo = new UndoQueue();
   const send = sent();

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import type { ChatEntry } from "../src/live";
-import { chatNews, stockNews } from "../src/viewer/announce";
+import { stockNews } from "../src/viewer/announce";
 import { freeLane, laneCount } from "../src/viewer/danmaku";
 import { OwnTaps } from "../src/viewer/hearts";
 import { wayOf } from "../src/viewer/playback";
@@ -37,18 +37,6 @@ describe("stock is announced", () => {
     expect(stockNews(10, 8, 10)).toBe(10);
     expect(stockNews(10, 10, 11)).toBeNull();
   });
-});
-
-test("of many chat lines the newest three are read and the rest is counted", () => {
-  const lines = ["1", "2", "3", "4", "5"].map((text) => ({
-    id: text,
-    user: "u",
-    name: "",
-    role: "viewer",
-    text,
-  }));
-  expect(chatNews(lines)).toEqual({ lines: lines.slice(2), more: 2 });
-  expect(chatNews(lines.slice(0, 1))).toEqual({ lines: lines.slice(0, 1), more: 0 });
 });
 
 describe("hearts for own taps", () => {

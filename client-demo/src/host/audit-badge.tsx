@@ -9,18 +9,13 @@ import type { Desk } from "./desk";
 import { type Equation, type Verdict, verdictOf } from "./equation";
 import type { Problem } from "./number-types";
 
-/**
- * `data-audit`: the verdict's kind. A click opens the table; news of sales ask for a new audit.
- * Nothing for moderators, who may not read it.
- */
+/** `data-audit`: the verdict's kind. A click opens the table; news of sales ask for a new audit. */
 export function AuditBadge({ desk }: { desk: Desk }) {
   const verdict = verdictNow(desk);
   const started = desk.numbers.started.value.length;
-  const isForbidden = desk.numbers.audit.error.value?.name === "forbidden";
   useEffect(() => {
-    if (started > 0 && !isForbidden) void desk.numbers.audit.ask();
+    if (started > 0) void desk.numbers.audit.ask();
   }, [started, desk.status.value]);
-  if (isForbidden) return null;
   return (
     <button
       type="button"

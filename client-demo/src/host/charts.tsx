@@ -42,7 +42,11 @@ const CHARTS: readonly Chart[] = [
 const TOP_MIN = "4"; // people, units, or whole units of a currency
 const SPANS = [5, 15, 0] as const; // minutes, 0: the whole show
 const ROWS = 10;
-const NAMES: readonly Curve[] = CHARTS.flatMap(({ lines }) => lines.map(({ name }) => name));
+
+/** Those that the token allows to see. */
+function chartsFor(desk: Desk): readonly Chart[] {
+  return CHARTS.filter(({ name }) => name !== "money" || desk.may("see_money"));
+}
 
 export function Charts({ desk }: { desk: Desk }) {
   const isOver = desk.status.value === "ended";
@@ -116,7 +120,7 @@ function Drawn({ desk, shown, currency, cursor }: DrawnProps) {
       {failed && <p class="empty">{t("chart.unavailable")}</p>}
       <div class="charts-grid">
         {plot &&
-          CHARTS.map((chart) => (
+          chartsFor(desk).map((chart) => (
             <OneChart
               key={`${chart.name} ${lang.value} ${currency}`}
               {...{ chart, plot, shown, currency, cursor, marks }}
@@ -127,7 +131,7 @@ function Drawn({ desk, shown, currency, cursor }: DrawnProps) {
         <span class="key-sale">{t("chart.sale")}</span>
         <span class="key-pin">{t("chart.pin")}</span>
       </p>
-      <AsTable shown={shown} currency={currency} />
+      <AsTable desk={desk} shown={shown} currency={currency} />
     </>
   );
 }
@@ -222,7 +226,8 @@ function valueText(name: Curve, value: number | null, currency: string): string 
 }
 
 /** The newest rows, for those who do not see charts. */
-function AsTable({ shown, currency }: { shown: Curves; currency: string }) {
+function AsTable({ desk, shown, currency }: Omit<DrawnProps, "cursor">) {
+  const names = chartsFor(desk).flatMap(({ lines }) => lines.map(({ name }) => name));
   const known = shown.at.map((at, row) => ({ at, row })).filter(({ row }) => isKnown(shown, row));
   return (
     <details>
@@ -232,7 +237,7 @@ function AsTable({ shown, currency }: { shown: Curves; currency: string }) {
           <thead>
             <tr>
               <th>{t("chart.time")}</th>
-              {NAMES.map((name) => (
+              {names.map((name) => (
                 <th key={name} class="number">
                   {t(`chart.${name}` satisfies Key)}
                 </th>
@@ -243,7 +248,7 @@ function AsTable({ shown, currency }: { shown: Curves; currency: string }) {
             {known.slice(-ROWS).map(({ at, row }) => (
               <tr key={at}>
                 <td>{timeOfDay(at * 1_000)}</td>
-                {NAMES.map((name) => (
+                {names.map((name) => (
                   <td key={name} class="number">
                     {valueText(name, shown[name][row] ?? null, currency)}
                   </td>

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { t } from "../i18n";
 import type { ChatEntry } from "../live";
 import type { ApiError } from "../ui/api";
+import { ChatNews } from "../ui/chat-news";
 import { count } from "../ui/format";
 import { Failure } from "../ui/parts";
 import type { Desk } from "./desk";
@@ -47,6 +48,7 @@ export function ChatLane({ desk }: { desk: Desk }) {
         <div
           class="room-list"
           role="log"
+          aria-live="off"
           aria-label={t("chat.title")}
           // biome-ignore lint/a11y/noNoninteractiveTabindex: a list that scrolls must take the keyboard
           tabIndex={0}
@@ -60,6 +62,7 @@ export function ChatLane({ desk }: { desk: Desk }) {
             ))}
           </ol>
         </div>
+        <ChatNews session={desk.live.session} />
         {stoppedAt && <Stopped missed={wanted.length - shown.length} onGoOn={goOn} />}
       </div>
       {folded > 0 && <p class="help">{t("chat.folded", { n: count(folded) })}</p>}

@@ -81,9 +81,11 @@ function Body({ desk }: { desk: Desk }) {
       <Boundary>
         <Summary desk={desk} />
       </Boundary>
-      <Boundary>
-        <Books desk={desk} />
-      </Boundary>
+      {desk.may("list_orders") && (
+        <Boundary>
+          <Books desk={desk} />
+        </Boundary>
+      )}
     </main>
   );
 }
@@ -109,13 +111,13 @@ function Stage({ desk }: { desk: Desk }) {
   };
   return (
     <>
-      <NextSteps desk={desk} goTo={goTo} />
+      {desk.may("start_show") && <NextSteps desk={desk} goTo={goTo} />}
       <main class="console" data-tab={tab}>
         <div class="column column-goods">
           <Boundary>
             <Products desk={desk} />
-            <Prompter desk={desk} />
-            <Edit desk={desk} />
+            {desk.may("say") && <Prompter desk={desk} />}
+            {desk.may("edit_show") && <Edit desk={desk} />}
           </Boundary>
         </div>
         <div class="column column-sales">
@@ -134,11 +136,13 @@ function Stage({ desk }: { desk: Desk }) {
             <Room desk={desk} />
           </Boundary>
         </div>
-        <Boundary>
-          <Books desk={desk} />
-        </Boundary>
+        {desk.may("list_orders") && (
+          <Boundary>
+            <Books desk={desk} />
+          </Boundary>
+        )}
       </main>
-      <Tabs tab={tab} onTab={setTab} />
+      <Tabs desk={desk} tab={tab} onTab={setTab} />
     </>
   );
 }
@@ -152,10 +156,17 @@ function show(place: string): void {
   found?.focus({ preventScroll: true });
 }
 
-function Tabs({ tab, onTab }: { tab: Tab; onTab: (tab: Tab) => void }) {
+interface TabsProps {
+  desk: Desk;
+  tab: Tab;
+  onTab: (tab: Tab) => void;
+}
+
+function Tabs({ desk, tab, onTab }: TabsProps) {
+  const tabs = TABS.filter((name) => name !== "books" || desk.may("list_orders"));
   return (
     <nav class="turn-bar" aria-label={t("host.console")}>
-      {TABS.map((name) => (
+      {tabs.map((name) => (
         <button
           key={name}
           type="button"
@@ -178,9 +189,11 @@ function Head({ desk }: { desk: Desk }) {
     <>
       <header class="top">
         <div class="top-show">
-          <a href="/host" class="back" title={t("host.all_shows")}>
-            <span class="sr-only">{t("host.all_shows")}</span>
-          </a>
+          {desk.may("list_shows") && (
+            <a href="/host" class="back" title={t("host.all_shows")}>
+              <span class="sr-only">{t("host.all_shows")}</span>
+            </a>
+          )}
           <h1 title={desk.show.value?.title}>{desk.show.value?.title}</h1>
           <b class={`phase phase-${status}`}>{t(`phase.${status}`)}</b>
           <Elapsed desk={desk} />
@@ -188,7 +201,7 @@ function Head({ desk }: { desk: Desk }) {
         <TopNumbers desk={desk} />
         <div class="top-tools">
           <div class="turns" id="turns">
-            <Turns desk={desk} />
+            {desk.may("start_show") && <Turns desk={desk} />}
           </div>
           <a class="plain" href={`/watch/${desk.id}`} target="_blank" rel="noreferrer noopener">
             {t("host.viewer_page")}
@@ -198,8 +211,14 @@ function Head({ desk }: { desk: Desk }) {
       </header>
       <section class="top-strip" aria-label={t("host.console")}>
         <LinkBadge link={desk.live.state.value.link} />
-        <AuditBadge desk={desk} />
+        {desk.may("audit") && <AuditBadge desk={desk} />}
         <HealthStrip desk={desk} />
+        <p class="signed-in">
+          {!desk.may("start_show") && <span>{t("chat.moderator")}</span>}
+          <button type="button" class="plain" onClick={signOut}>
+            {t("host.sign_out")}
+          </button>
+        </p>
       </section>
     </>
   );

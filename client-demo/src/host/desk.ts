@@ -8,6 +8,7 @@ import { attempt } from "../ui/parts";
 import { keepToken, takeToken } from "../ui/token";
 import { Latest } from "./latest";
 import { Numbers } from "./numbers";
+import { accessOf, may, type Operation } from "./permissions";
 import type { Summary } from "./rehearsed";
 import { RequestIds } from "./request-ids";
 import type {
@@ -36,10 +37,20 @@ export function setToken(value: string): void {
   token.value = value;
 }
 
-/** The page begins anew: its live session is signed in with the token that goes. */
+/** What the token says that its bearer may do. */
+export const access = computed(() => accessOf(token.value));
+
+/** Forget the token and go to the sign-in page; leaving this one ends its connection. */
 export function signOut(): void {
   keepToken(TOKEN_KEY, "");
-  location.reload();
+  location.assign("/host");
+}
+
+/** A page that comes back from the browser's cache: signed out elsewhere in this tab, it is so too. */
+export function followSignOut(): void {
+  addEventListener("pageshow", (event) => {
+    if (event.persisted && takeToken(TOKEN_KEY) !== token.value) location.reload();
+  });
 }
 
 /** Throws ApiError. */
@@ -60,8 +71,12 @@ export interface ShowFields {
   starts_at: number;
 }
 
+const shows = new RequestIds();
+
 export function createShow(fields: ShowFields): Promise<Show> {
-  return ask("POST", "", fields);
+  return shows.once("show", JSON.stringify(fields), (id) =>
+    ask("POST", "", { ...fields, request_id: id }),
+  );
 }
 
 const REFRESH_MS = 700;
@@ -178,8 +193,14 @@ export class Desk {
     }, waitMs);
   }
 
+  /** Whether the token allows it. */
+  may(operation: Operation): boolean {
+    return may(access.value, operation);
+  }
+
   /** The takings go over all orders of the show: at most once per STATS_MS. */
   #restatSoon(): void {
+    if (!this.may("stats")) return;
     const wait = this.#statsAt + STATS_MS - performance.now();
     this.#restat ??= setTimeout(
       async () => {
@@ -220,7 +241,9 @@ export class Desk {
   // --- products --------------------------------------------------------------------------------
 
   async addProduct(fields: object): Promise<void> {
-    await this.ask("POST", "/products", fields);
+    await this.#requests.once("product", JSON.stringify(fields), (id) =>
+      this.ask("POST", "/products", { ...fields, request_id: id }),
+    );
     await this.loadProducts();
   }
 
@@ -250,7 +273,9 @@ export class Desk {
   // --- sales -----------------------------------------------------------------------------------
 
   async createSale(fields: object): Promise<void> {
-    await this.ask("POST", "/sales", fields);
+    await this.#requests.once("sale", JSON.stringify(fields), (id) =>
+      this.ask("POST", "/sales", { ...fields, request_id: id }),
+    );
     await Promise.all([this.loadSales(), this.loadProducts()]);
   }
 

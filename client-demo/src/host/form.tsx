@@ -1,4 +1,7 @@
-/** Forms of the console: values by field name, errors beside the form, never a lost click. */
+/**
+ * Forms of the console: values by field name, errors beside the form, never a lost click. A button
+ * whose act is under way is only marked as disabled: one that is loses the focus.
+ */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -45,7 +48,7 @@ export function ActForm(props: ActFormProps) {
   useLayoutEffect(() => void look(), []);
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
-    if (!form.current) return;
+    if (!form.current || busy) return;
     const values = valuesOf(form.current);
     setBusy(true);
     try {
@@ -68,7 +71,7 @@ export function ActForm(props: ActFormProps) {
       {children}
       {preview?.(typed)}
       <div class="act-end">
-        <button type="submit" class="primary" disabled={busy}>
+        <button type="submit" class="primary" aria-disabled={busy}>
           {label}
         </button>
         {saved && <output class="saved">{t("saved")}</output>}
@@ -176,6 +179,7 @@ export function ActButton(props: ActButtonProps) {
     return () => clearTimeout(timer);
   }, [armed]);
   const press = async () => {
+    if (busy) return;
     if (confirms && !armed) return setArmed(true);
     setArmed(false);
     setBusy(true);
@@ -193,7 +197,8 @@ export function ActButton(props: ActButtonProps) {
         class={armed ? `${kind} armed` : kind}
         title={title}
         aria-pressed={pressed}
-        disabled={busy || disabled === true}
+        disabled={disabled === true}
+        aria-disabled={busy}
         onClick={press}
       >
         {armed ? t("confirm_again") : label}

@@ -1,6 +1,7 @@
 /** Entry of the host console (/host and /host/{show}). */
 
 import { render } from "preact";
+import { useEffect } from "preact/hooks";
 import "../design.css";
 import "./host.css";
 import "./forms.css";
@@ -14,7 +15,7 @@ import { followLang, t } from "../i18n";
 import { showOf } from "../ui/live";
 import { LangSwitch } from "../ui/parts";
 import { Console } from "./console";
-import { Desk, setToken, token } from "./desk";
+import { access, Desk, followSignOut, setToken, token } from "./desk";
 import { ActForm, Field } from "./form";
 import { ShowList } from "./show-list";
 
@@ -23,9 +24,16 @@ let desk: Desk | undefined;
 
 function App() {
   if (!token.value) return <TokenForm />;
-  if (!showId) return <ShowList />;
+  if (!showId) return access.value.role === "moderator" ? <OwnShow /> : <ShowList />;
   desk ??= new Desk(showId);
   return <Console desk={desk} />;
+}
+
+/** A moderator has one show: the token's. */
+function OwnShow() {
+  const { show } = access.value;
+  useEffect(() => location.replace(`/host/${encodeURIComponent(show)}`), [show]);
+  return null;
 }
 
 function TokenForm() {
@@ -49,5 +57,6 @@ function TokenForm() {
 }
 
 followLang();
+followSignOut();
 const root = document.getElementById("app");
 if (root) render(<App />, root);

@@ -57,8 +57,9 @@ export interface PinWindow {
   conversion_pm: number;
 }
 
-/** `sold_out_after_ms` -1: it never was. */
+/** `offered`: without what the host took back; `sold_out_after_ms` -1: it never was. */
 export interface SaleSummary extends SaleStats {
+  offered: number;
   opens_at: number;
   sold_out_after_ms: number;
 }

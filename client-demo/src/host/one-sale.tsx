@@ -24,8 +24,8 @@ export function OneSale({ desk, sale }: { desk: Desk; sale: Sale }) {
       <StockBar stock={stock} />
       <StockNumbers stock={stock} />
       <Takings desk={desk} sale={sale} />
-      {draft && <Start desk={desk} sale={sale} />}
-      {draft && <Steer desk={desk} sale={sale} />}
+      {draft && desk.may("start_sale") && <Start desk={desk} sale={sale} />}
+      {draft && desk.may("stop_sale") && <Steer desk={desk} sale={sale} />}
     </article>
   );
 }

@@ -63,11 +63,6 @@ function useOrders(desk: Desk, filter: OrderFilter, onError: (error: ApiError | 
   newestWanted.current = wanted;
   const newestRows = useRef(rows);
   newestRows.current = rows;
-  const isForbidden = useRef(false); // to moderators: asking again changes nothing
-  const tell = (error: ApiError | null) => {
-    isForbidden.current = error?.name === "forbidden";
-    onError(error);
-  };
   const load = async (keep: boolean) => {
     const page = await desk.orders(filter);
     if (newestWanted.current !== wanted) return; // Another filter was chosen meanwhile.
@@ -87,10 +82,10 @@ function useOrders(desk: Desk, filter: OrderFilter, onError: (error: ApiError | 
     setHasMore(page.length === ORDERS_PAGE);
   };
   useEffect(() => {
-    attempt(() => load(false)).then(tell);
+    attempt(() => load(false)).then(onError);
   }, [wanted]);
   useEffect(() => {
-    if (desk.orderNews.value > 0 && !isForbidden.current) attempt(() => load(true)).then(tell);
+    if (desk.orderNews.value > 0) attempt(() => load(true)).then(onError);
   }, [desk.orderNews.value]);
   const reads = (is: boolean) => () => {
     isRead.current = is;

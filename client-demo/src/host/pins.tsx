@@ -19,19 +19,21 @@ export function PinWindows({ desk }: { desk: Desk }) {
       {pins.length === 0 ? (
         <p class="empty">{t("pins.none")}</p>
       ) : (
-        <PinTable pins={[...pins].reverse()} current={isOn ? now : undefined} />
+        <PinTable desk={desk} pins={[...pins].reverse()} current={isOn ? now : undefined} />
       )}
     </section>
   );
 }
 
 interface PinTableProps {
+  desk: Desk;
   pins: readonly PinWindow[];
   /** The one that is not over. */
   current?: PinWindow | undefined;
 }
 
-export function PinTable({ pins, current }: PinTableProps) {
+export function PinTable({ desk, pins, current }: PinTableProps) {
+  const money = desk.may("see_money");
   const best = Math.max(1, ...pins.map((pin) => pin.conversion_pm));
   return (
     <TableBox label={t("pins.title")}>
@@ -43,13 +45,13 @@ export function PinTable({ pins, current }: PinTableProps) {
             <th class="number">{t("pins.online")}</th>
             <th class="number">{t("pins.buyers")}</th>
             <th class="number">{t("pins.units")}</th>
-            <th class="number">{t("pins.amount")}</th>
+            {money && <th class="number">{t("pins.amount")}</th>}
             <th class="number">{t("pins.conversion")}</th>
           </tr>
         </thead>
         <tbody>
           {pins.map((pin) => (
-            <PinRow key={pin.since} pin={pin} best={best} isCurrent={pin === current} />
+            <PinRow key={pin.since} {...{ pin, best, money }} isCurrent={pin === current} />
           ))}
         </tbody>
       </table>
@@ -57,7 +59,16 @@ export function PinTable({ pins, current }: PinTableProps) {
   );
 }
 
-function PinRow({ pin, best, isCurrent }: { pin: PinWindow; best: number; isCurrent: boolean }) {
+interface PinRowProps {
+  pin: PinWindow;
+  /** The best conversion of all windows. */
+  best: number;
+  /** Whether sums are shown. */
+  money: boolean;
+  isCurrent: boolean;
+}
+
+function PinRow({ pin, best, money, isCurrent }: PinRowProps) {
   const share = Math.max(0, pin.conversion_pm) / best;
   return (
     <tr data-pin={pin.product}>
@@ -70,7 +81,7 @@ function PinRow({ pin, best, isCurrent }: { pin: PinWindow; best: number; isCurr
       <td class="number">{pin.online > 0 ? count(pin.online) : "–"}</td>
       <td class="number">{count(pin.buyers)}</td>
       <td class="number">{count(pin.units)}</td>
-      <td class="number">{amountsText(pin.amounts) || "–"}</td>
+      {money && <td class="number">{amountsText(pin.amounts) || "–"}</td>}
       <td class="number share">
         <i aria-hidden="true" style={{ transform: `scaleX(${share})` }} />
         {conversionText(pin)}

@@ -27,7 +27,12 @@ export function Products({ desk }: { desk: Desk }) {
       <h2>{t("product.runlist")}</h2>
       <ol class="products">
         {ordered.map((product) => (
-          <Item key={product.product} desk={desk} product={product} drag={drag} />
+          <Item
+            key={product.product}
+            desk={desk}
+            product={product}
+            {...(desk.may("set_runlist") && { drag })}
+          />
         ))}
       </ol>
       {others.length > 0 && (
@@ -39,20 +44,26 @@ export function Products({ desk }: { desk: Desk }) {
       )}
       <Failure error={error} />
       <DragNews drag={drag} products={products} />
-      <details open={products.size === 0}>
-        <summary>{t("product.add")}</summary>
-        <ActForm
-          label={t("product.add")}
-          clears
-          currency={skuCurrency}
-          act={(values) => desk.addProduct(newProduct(values))}
-        >
-          <Field label={t("product.title")} name="title" required maxLength={80} />
-          <Field label={t("product.image_url")} name="image_url" maxLength={1024} />
-          <SkuFields />
-        </ActForm>
-      </details>
+      {desk.may("create_product") && <AddProduct desk={desk} />}
     </section>
+  );
+}
+
+function AddProduct({ desk }: { desk: Desk }) {
+  return (
+    <details open={desk.products.value.length === 0}>
+      <summary>{t("product.add")}</summary>
+      <ActForm
+        label={t("product.add")}
+        clears
+        currency={skuCurrency}
+        act={(values) => desk.addProduct(newProduct(values))}
+      >
+        <Field label={t("product.title")} name="title" required maxLength={80} />
+        <Field label={t("product.image_url")} name="image_url" maxLength={1024} />
+        <SkuFields />
+      </ActForm>
+    </details>
   );
 }
 
@@ -111,7 +122,7 @@ function SkuFields() {
 interface ItemProps {
   desk: Desk;
   product: Product;
-  /** Only for what is in the run-list. */
+  /** Only for what is in the run-list, and for who may order it. */
   drag?: DragOrder;
 }
 
@@ -132,7 +143,7 @@ function Item({ desk, product, drag }: ItemProps) {
           <div class="item-head">
             <h3>
               {product.title}
-              {!drag && <small class="off">{t("product.off_list")}</small>}
+              {!product.listed && <small class="off">{t("product.off_list")}</small>}
             </h3>
             <ActButton
               label={t(pinned ? "product.unpin" : "product.pin")}
@@ -145,10 +156,12 @@ function Item({ desk, product, drag }: ItemProps) {
         </div>
       </div>
       <Failure error={error} />
-      <details>
-        <summary>{t("product.edit")}</summary>
-        <EditProduct desk={desk} product={product} />
-      </details>
+      {desk.may("edit_product") && (
+        <details>
+          <summary>{t("product.edit")}</summary>
+          <EditProduct desk={desk} product={product} />
+        </details>
+      )}
     </li>
   );
 }

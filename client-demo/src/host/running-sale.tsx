@@ -30,7 +30,7 @@ export function RunningSale({ desk, sale }: { desk: Desk; sale: Sale }) {
       <Figures stock={stock} />
       <StockBar stock={stock} />
       <Takings desk={desk} sale={sale} />
-      <Steer desk={desk} sale={sale} quick />
+      {desk.may("stop_sale") && <Steer desk={desk} sale={sale} quick />}
     </article>
   );
 }

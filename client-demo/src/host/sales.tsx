@@ -21,10 +21,12 @@ export function Sales({ desk }: { desk: Desk }) {
         <RunningSale key={sale.sale} desk={desk} sale={sale} />
       ))}
       <Group title={t("sale.waiting")} desk={desk} sales={drafts} />
-      <details key="create" class="card" open={running.length + drafts.length === 0}>
-        <summary>{t("sale.create")}</summary>
-        <CreateSale desk={desk} />
-      </details>
+      {desk.may("create_sale") && (
+        <details key="create" class="card" open={running.length + drafts.length === 0}>
+          <summary>{t("sale.create")}</summary>
+          <CreateSale desk={desk} />
+        </details>
+      )}
       <Group title={t("sale.over")} desk={desk} sales={over} />
     </div>
   );

@@ -5,8 +5,9 @@ import { t } from "../i18n";
 import type { ApiError } from "../ui/api";
 import { dateTime } from "../ui/format";
 import { attempt, Failure, LangSwitch, Picture } from "../ui/parts";
-import { createShow, listShows, type ShowFields, setToken } from "./desk";
+import { access, createShow, listShows, type ShowFields, setToken } from "./desk";
 import { ActForm, Field, localMoment, momentOf, type Values } from "./form";
+import { may } from "./permissions";
 import type { Show } from "./types";
 
 const DEMO_COVER = "/demo/cover.svg";
@@ -43,12 +44,14 @@ export function ShowList() {
             ))}
           </ul>
         </section>
-        <section class="card">
-          <h2>{t("show.create")}</h2>
-          <ActForm label={t("show.create")} act={create}>
-            <NewShowFieldset like={new URLSearchParams(location.search)} />
-          </ActForm>
-        </section>
+        {may(access.value, "create_show") && (
+          <section class="card">
+            <h2>{t("show.create")}</h2>
+            <ActForm label={t("show.create")} act={create}>
+              <NewShowFieldset like={new URLSearchParams(location.search)} />
+            </ActForm>
+          </section>
+        )}
       </main>
     </>
   );

@@ -35,7 +35,7 @@ function Told({ desk, summary }: { desk: Desk; summary: ShowSummary }) {
   return (
     <>
       <Heading desk={desk} summary={summary} />
-      <Headlines summary={summary} />
+      <Headlines desk={desk} summary={summary} />
       <h3>{t("summary.sales")}</h3>
       {summary.sales.length === 0 ? (
         <p class="empty">{t("sale.none")}</p>
@@ -46,10 +46,10 @@ function Told({ desk, summary }: { desk: Desk; summary: ShowSummary }) {
       {summary.pins.length === 0 ? (
         <p class="empty">{t("pins.none")}</p>
       ) : (
-        <PinTable pins={[...summary.pins].reverse()} />
+        <PinTable desk={desk} pins={[...summary.pins].reverse()} />
       )}
-      <Audited desk={desk} />
-      <Again desk={desk} />
+      {desk.may("audit") && <Audited desk={desk} />}
+      {desk.may("create_show") && <Again desk={desk} />}
     </>
   );
 }
@@ -73,7 +73,9 @@ function Heading({ desk, summary }: { desk: Desk; summary: ShowSummary }) {
     <>
       <header class="row">
         <h2>{t("summary.title", { title: summary.title })}</h2>
-        <ActButton label={t("order.csv")} act={() => saveCsv(desk)} onError={setError} />
+        {desk.may("export_orders") && (
+          <ActButton label={t("order.csv")} act={() => saveCsv(desk)} onError={setError} />
+        )}
         <button type="button" class="plain" onClick={() => print()}>
           {t("summary.print")}
         </button>
@@ -90,23 +92,25 @@ function Heading({ desk, summary }: { desk: Desk; summary: ShowSummary }) {
 }
 
 /** What was sold, and who was there. */
-function Headlines({ summary }: { summary: ShowSummary }) {
+function Headlines({ desk, summary }: { desk: Desk; summary: ShowSummary }) {
   return (
     <>
-      <Sold summary={summary} />
+      <Sold desk={desk} summary={summary} />
       <Crowd summary={summary} />
     </>
   );
 }
 
-function Sold({ summary }: { summary: ShowSummary }) {
+function Sold({ desk, summary }: { desk: Desk; summary: ShowSummary }) {
   const { orders, units, buyers, avg_online, by_status } = summary;
   const known = avg_online > 0 && buyers <= avg_online; // else most came and went between samples
   const conversion = known ? perMille((1_000 * buyers) / avg_online) : "–";
   const amount = amountsText(summary.amounts) || "–";
   return (
     <dl class="headlines">
-      <Headline big name="amount" label={t("kpi.amount")} value={amount} />
+      {desk.may("see_money") && (
+        <Headline big name="amount" label={t("kpi.amount")} value={amount} />
+      )}
       <Headline name="orders" label={t("summary.orders")} value={count(orders)} />
       <Headline name="units" label={t("summary.units")} value={count(units)} />
       <Headline name="buyers" label={t("summary.buyers")} value={count(buyers)} />
@@ -174,7 +178,7 @@ function SaleTable({ desk, sales }: { desk: Desk; sales: readonly SaleSummary[] 
             <th class="number">{t("summary.sell_through")}</th>
             <th class="number">{t("summary.sold_out")}</th>
             <th class="number">{t("summary.orders")}</th>
-            <th class="number">{t("order.amount")}</th>
+            {desk.may("see_money") && <th class="number">{t("order.amount")}</th>}
           </tr>
         </thead>
         <tbody>
@@ -189,16 +193,13 @@ function SaleTable({ desk, sales }: { desk: Desk; sales: readonly SaleSummary[] 
 
 function SaleRow({ desk, sale }: { desk: Desk; sale: SaleSummary }) {
   const known = desk.sales.value.find((one) => one.sale === sale.sale);
-  // What is left when a sale closes goes back: `total` is then what was taken.
-  const offered = known ? known.initial + known.restocked : sale.total;
-  const through = offered > 0 ? (1_000 * sale.units) / offered : 0;
+  const through = sale.offered > 0 ? (1_000 * sale.units) / sale.offered : 0;
   const after = sale.sold_out_after_ms;
-  const isKept = sale.orders > 0 && sale.amount === 0; // from moderators
   return (
     <tr data-sold={sale.sale}>
       <td class="wraps">{known ? `${known.product_title} · ${known.sku_title}` : sale.sale}</td>
       <td class="number">{known ? money(known.price, known.currency) : "–"}</td>
-      <td class="number">{count(offered)}</td>
+      <td class="number">{count(sale.offered)}</td>
       <td class="number">{count(sale.units)}</td>
       <td class="number share">
         <i aria-hidden="true" style={{ transform: `scaleX(${Math.min(1, through / 1_000)})` }} />
@@ -206,7 +207,7 @@ function SaleRow({ desk, sale }: { desk: Desk; sale: SaleSummary }) {
       </td>
       <td class="number">{after >= 0 ? durationText(after) : "–"}</td>
       <td class="number">{count(sale.orders)}</td>
-      <td class="number">{isKept ? "–" : money(sale.amount, sale.currency)}</td>
+      {desk.may("see_money") && <td class="number">{money(sale.amount, sale.currency)}</td>}
     </tr>
   );
 }

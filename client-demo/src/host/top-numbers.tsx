@@ -21,9 +21,11 @@ export function TopNumbers({ desk }: { desk: Desk }) {
       <Kpi label={t("kpi.likes")}>
         <span data-likes={likes}>{count(likes)}</span>
       </Kpi>
-      <Kpi label={t("kpi.amount")}>
-        <span data-amount>{amountsText(takings(desk.stats.value)) || "–"}</span>
-      </Kpi>
+      {desk.may("see_money") && (
+        <Kpi label={t("kpi.amount")}>
+          <span data-amount>{amountsText(takings(desk.stats.value)) || "–"}</span>
+        </Kpi>
+      )}
       <Kpi label={t("kpi.paid")}>
         <span data-paid={paid}>{count(paid)}</span>
       </Kpi>

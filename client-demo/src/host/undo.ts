@@ -1,7 +1,8 @@
 /**
  * Large acts wait before they are sent: the server cannot take back a stopped sale or a ban, so
  * the time for second thoughts comes first. Nothing is sent that was taken back, and nothing when
- * the page is left. What failed stays until it was read: who asked may be gone by then.
+ * the page is left. Their time stands still while somebody attends to them (WCAG 2.2.1). What failed
+ * stays until it was read: who asked may be gone by then.
  */
 
 import { signal } from "@preact/signals";
@@ -28,7 +29,7 @@ interface Waiting {
   /** Act and target: of each only one waits. */
   key: string;
   what: string;
-  /** By performance.now(), ms. */
+  /** By the queue's clock, ms. */
   due: number;
   send: () => void;
   drop: () => void;
@@ -36,12 +37,21 @@ interface Waiting {
   timer: ReturnType<typeof setInterval>;
 }
 
+/** Often enough for whole seconds, also after a pause. */
+const LOOK_MS = 250;
+const TIMER_EARLY_MS = 5;
+
 export class UndoQueue {
   /** Oldest first. */
   readonly acts = signal<readonly HeldBack[]>([]);
   readonly failed = signal<readonly FailedAct[]>([]);
+  /** Whether time stands still. */
+  readonly paused = signal(false);
   readonly #waiting = new Map<number, Waiting>();
   #last = 0;
+  /** By performance.now(), ms: since when it stands still, and for how long it did before. */
+  #pausedAt = 0;
+  #stood = 0;
 
   /** Send at once, or hold back when the change is large. */
   run(
@@ -78,11 +88,11 @@ export class UndoQueue {
     this.#waiting.set(id, {
       key,
       what,
-      due: performance.now() + 1_000 * UNDO_S,
+      due: this.#now() + 1_000 * UNDO_S,
       send: () => send().then(() => resolve(true), fail),
       drop: () => resolve(false),
       done,
-      timer: setInterval(() => this.look(), 1_000),
+      timer: setInterval(() => this.look(), LOOK_MS),
     });
     this.#show();
     return done;
@@ -101,15 +111,36 @@ export class UndoQueue {
     this.failed.value = this.failed.value.filter((act) => act.id !== id);
   }
 
+  /** Let no time pass, or let it go on. */
+  pause(on: boolean): void {
+    if (on === this.paused.value) return;
+    if (on) this.#pausedAt = performance.now();
+    else this.#stood += performance.now() - this.#pausedAt;
+    this.paused.value = on;
+  }
+
   /** By the clock: the timers of a hidden page are late. */
   look(): void {
-    for (const [id, { due }] of this.#waiting) if (secondsTo(due) <= 0) this.sendNow(id);
+    for (const [id, { due }] of this.#waiting) if (this.#secondsTo(due) <= 0) this.sendNow(id);
     this.#show();
   }
 
+  #now(): number {
+    return (this.paused.value ? this.#pausedAt : performance.now()) - this.#stood;
+  }
+
+  /** Begun ones count; a timer may fire a little early. */
+  #secondsTo(due: number): number {
+    return Math.ceil((due - this.#now() - TIMER_EARLY_MS) / 1_000);
+  }
+
   #show(): void {
-    const waiting = [...this.#waiting];
-    this.acts.value = waiting.map(([id, { what, due }]) => ({ id, what, left: secondsTo(due) }));
+    const seen = this.acts.value;
+    const acts = [...this.#waiting].map(([id, { what, due }]) => {
+      return { id, what, left: this.#secondsTo(due) };
+    });
+    const same = acts.length === seen.length && acts.every((act, i) => isSame(act, seen[i]));
+    if (!same) this.acts.value = acts;
   }
 
   #keep(id: number, what: string, error: unknown): void {
@@ -125,7 +156,6 @@ export class UndoQueue {
   }
 }
 
-/** Rounded: a timer may fire a little early. */
-function secondsTo(due: number): number {
-  return Math.round((due - performance.now()) / 1_000);
+function isSame(act: HeldBack, seen: HeldBack | undefined): boolean {
+  return act.id === seen?.id && act.left === seen.left;
 }

@@ -344,7 +344,13 @@ export const en: Dictionary = {
   "undo.failed": "Not done: {what} ({why})",
   "undo.title": "Acts that can be undone",
   "undo.in": "{what} in {n} s",
+  "undo.stands": "{what} (time stopped, {n} s left)",
+  "undo.told":
+    "In {n} seconds: {what}. {key} leads to the Undo button; time stops while you are there.",
+  "undo.paused": "Time has stopped. It goes on when you leave.",
   "undo.undo": "Undo",
+  "undo.undo_what": "Undo: {what}",
+  "undo.now_what": "Do it now: {what}",
   "undo.now": "Do it now",
   "undo.change": "{from} → {to}",
   "undo.stop": "Stop the sale of {name}",

@@ -2,15 +2,15 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { t } from "../i18n";
-import type { ChatLine } from "../live";
-import { CHAT_EVERY_MS, chatNews, stockNews } from "./announce";
+import { ChatNews } from "../ui/chat-news";
+import { stockNews } from "./announce";
 import { front, live, values } from "./page";
 
 export function Announcer() {
   return (
     <div class="sr-only">
       <StockNews />
-      <ChatNews />
+      <ChatNews session={live.session} />
     </div>
   );
 }
@@ -35,29 +35,4 @@ function StockNews() {
 
 function stockText(left: number): string {
   return left === 0 ? t("stock.gone") : t("stock.news", { n: left });
-}
-
-function ChatNews() {
-  const [text, setText] = useState("");
-  useEffect(() => {
-    let fresh: ChatLine[] = [];
-    const stop = live.session.onLines((lines) => {
-      if (!document.hidden) fresh = [...fresh, ...lines].slice(-200);
-    });
-    const timer = setInterval(() => {
-      if (fresh.length > 0) setText(chatText(fresh));
-      fresh = [];
-    }, CHAT_EVERY_MS);
-    return () => {
-      stop();
-      clearInterval(timer);
-    };
-  }, []);
-  return <p role="status">{text}</p>;
-}
-
-function chatText(fresh: readonly ChatLine[]): string {
-  const { lines, more } = chatNews(fresh);
-  const said = lines.map(({ name, user, text }) => t("chat.said", { name: name || user, text }));
-  return [...(more > 0 ? [t("chat.news", { n: more })] : []), ...said].join(" ");
 }
