@@ -5,6 +5,7 @@ or a write is answered READONLY, and the next ones lead to the new primary.
 """
 
 import weakref
+from copy import copy
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool
@@ -46,7 +47,13 @@ class PrimaryPool(BlockingConnectionPool):
 
     async def get_master_address(self) -> Place:
         """Raises redis-py's MasterNotFoundError, a ConnectionError."""
-        found: Place = await self._sentinels.discover_master(self._service)
+        # With a list of its own: redis-py moves the Sentinel that answered to the front by a swap
+        # after an await, in which two at once lose a third one for good.
+        asking = copy(self._sentinels)
+        asking.sentinels = [*self._sentinels.sentinels]
+        found: Place = await asking.discover_master(self._service)
+        answered = asking.sentinels[0]
+        self._sentinels.sentinels.sort(key=lambda one: one is not answered)
         return found
 
     async def aclose(self) -> None:

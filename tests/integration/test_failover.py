@@ -4,14 +4,17 @@ import asyncio
 import itertools
 import random
 import shutil
+import signal
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import RedisError
 
 from server import clock
 from server.embedded.binaries import Binary
@@ -19,7 +22,9 @@ from server.embedded.supervisor import answers_redis
 from server.hub.hub import Hub
 from server.protocol import messages as m
 from server.protocol.facts import Fact, Resync
-from tests.live import Client, LiveSystem, until
+from server.store.address import parse_address
+from server.store.sentinel import PrimaryPool
+from tests.live import Client, LiveSystem, until, until_answer
 from tests.redis_cluster import ValkeyCluster, WatchedPair
 from tests.web_stage import WebStage, sees_sale, web_stage
 
@@ -258,3 +263,34 @@ async def test_claims_when_sentinels_promote_the_replica_then_all_get_true_answe
         won, unsure = await buy_through(market, kill)
         assert_true(market, won)
         assert unsure["outcome_unknown"] or unsure["unavailable"]
+
+
+async def test_sentinels_when_many_ask_at_once_while_one_hangs_then_none_is_forgotten(
+    pair: WatchedPair,
+) -> None:
+    """Two askers that looked past the one that hung made redis-py forget it for good."""
+    hung, *others = [child.process for _, child in pair.sentinels]
+    pool = PrimaryPool(parse_address(pair.url))
+
+    async def is_answered() -> bool:
+        with suppress(RedisError):
+            return await pool.get_master_address() == ("127.0.0.1", pair.nodes[0].port)
+        return False
+
+    with stopped(hung):
+        assert all(await asyncio.gather(*(is_answered() for _ in range(8))))
+    with stopped(*others):
+        await until_answer(is_answered, "the address from the one that hung")
+    await pool.aclose()
+
+
+@contextmanager
+def stopped(*processes: subprocess.Popen[bytes]) -> Iterator[None]:
+    """They stand still in the block."""
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
