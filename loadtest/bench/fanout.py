@@ -3,8 +3,8 @@
 Every server has one core of its own, the receivers the other. All are connected at once and take
 turns in short bursts (paired and interleaved), so that a busy moment of the machine meets each of
 them. A burst is 20 publishes a second; the cost is the server's CPU time (user and system) over
-the frames that arrived. On loopback the system part contains the receivers' TCP work, which is
-why the floor, one write(2) per viewer, is the honest yardstick.
+the frames that arrived, the user part of it by looks.py. On loopback the system part contains the
+receivers' TCP work, which is why the floor, one write(2) per viewer, is the honest yardstick.
 
 Measured with 1,000 viewers and again with 10,000 (figures ending in `_10k`). Those are a crowd in
 C per server (crowd.c), because a receiver in Python could not read so much; 3 publishes a second
@@ -14,7 +14,7 @@ are as many as the slowest reference can deliver to them.
 import asyncio
 import itertools
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Protocol
 import redis.asyncio
 
 from loadtest import process, wire
-from loadtest.bench import joins, peers, report, swarm
+from loadtest.bench import joins, looks, peers, report, swarm
 from loadtest.bench.crowd import Audience, Counts, audience
 from loadtest.bench.publishing import Newer, Published, epoch_of
 from loadtest.stand import Stand, live_show
@@ -84,9 +84,16 @@ class Target:
     publish: Publisher
     exact: bool = True
     per_frame: list[float] = field(default_factory=list)  # µs, one per burst
-    used: process.Cpu = process.ZERO
+    user_us: float = 0.0  # of all bursts
     frames: int = 0
     size: int = 0
+    _user_us: Callable[[], float] | None = None
+
+    def user_us_now(self) -> float:
+        """What the server has spent outside the kernel since some instant."""
+        if self._user_us is None:
+            self._user_us = looks.user_us(self.pid)
+        return self._user_us()
 
     def verify(self, got: Counts, published: int) -> None:
         """Raises RuntimeError where frames are missing, or too many were merged: the machine is
@@ -102,11 +109,10 @@ class Target:
         return f"{self.figure}_" if self.figure else ""
 
     def figures(self) -> dict[str, float]:
-        """Median cost of a frame, and the part of it outside the kernel over all bursts."""
-        cost = report.median(self.per_frame)
+        """Median cost of a frame, and the mean part of it outside the kernel."""
         return {
-            f"{self.prefix}cpu_us_per_frame": cost,
-            f"{self.prefix}user_cpu_us_per_frame": cost * self.used.user_share,
+            f"{self.prefix}cpu_us_per_frame": report.median(self.per_frame),
+            f"{self.prefix}user_cpu_us_per_frame": self.user_us / max(1, self.frames),
             f"{self.prefix}bytes_per_frame": self.size / max(1, self.frames),
         }
 
@@ -178,16 +184,17 @@ async def _burst(plan: Plan, target: Target, *, keep: bool) -> float:
     """Publish `plan.ticks` times; µs of server CPU per frame that arrived."""
     await target.viewers.quiet(QUIET_SECONDS)
     await target.viewers.mark()
-    before = process.cpu(target.pid)
+    before, user_before = process.cpu(target.pid), target.user_us_now()
     await _publish_evenly(target.publish, plan)
     await _arrived(target, plan.ticks)
     used = process.cpu(target.pid).since(before)
+    user_us = target.user_us_now() - user_before
     got = await target.viewers.counts()
     target.verify(got, plan.ticks)
     cost = used.total / got.frames
     if keep:
         target.per_frame.append(cost)
-        target.used = target.used.plus(used)
+        target.user_us += user_us
         target.frames += got.frames
         target.size += got.size
     return cost

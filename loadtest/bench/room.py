@@ -8,8 +8,11 @@ core, all else the other. Most viewers are a crowd in C (crowd.c); measured at a
 - the age of the stock number: from the moment Redis tells a version on the show's channel until
   the tick with it arrives (`stale_`);
 - own replies: the round trip of `time` commands (`reply_`);
-- `loop_lag_max_ms`: the worst value of livesale_loop_lag_seconds, a timer in the web process that
-  rings four times a second; `probe_max_ms`, the slowest of all replies, is a bound from outside.
+- `turn_max_ms`: the longest turn of the web process' loop, by a timer in it that rings a thousand
+  times a second (turns.py); `turn_cpu_max_ms`: the most CPU time in one. The first is what a viewer
+  may have to wait for, the second what the server is to blame for. `loop_lag_max_ms` is the worst
+  that the process saw itself, four times a second (livesale_loop_lag_seconds, read every second as
+  a Prometheus would); `probe_max_ms`, the slowest of all replies, is a bound from outside.
 
 All clocks are in this process, which shares its core with the crowd, Redis, PostgreSQL and the
 worker: its own delay is in the numbers (`loader_lag_p99_ms` says how much). `web_waited_share` is
@@ -33,6 +36,7 @@ from loadtest import process, wire
 from loadtest.bench import peers, people, report, swarm
 from loadtest.bench.claim import Staleness
 from loadtest.bench.crowd import Crowd, crowd
+from loadtest.bench.turns import Turns
 from loadtest.stand import Stand, live_show
 
 LIKES, LINES, CLAIMS, HOST_LINES, ASKED = 500, 200, 200, 2, 100  # per second
@@ -77,18 +81,24 @@ async def run(*, quick: bool) -> report.Result:
 
 async def _ours(plan: Plan, folder: Path) -> dict[str, float]:
     async with AsyncExitStack() as stack:
-        show = live_show(worker=True, LIVESALE_TICK_MS=str(TICK_MS))
+        turns = Turns(folder / "turns")
+        show = live_show(worker=True, LIVESALE_TICK_MS=str(TICK_MS), PYTHONPATH=turns.path,
+                         BENCH_TURNS=str(turns.file))  # fmt: skip
         running = await stack.enter_async_context(show)
         busy = await people.sign_in(running, plan.people)
         stack.push_async_callback(swarm.hang_up, busy)
         others = await stack.enter_async_context(
             crowd(folder, running.port, running.upgrade_request(), plan.viewers - plan.people)
         )
-        return await _show(running, plan, busy, others)
+        return await _show(running, plan, busy, others, turns)
 
 
 async def _show(
-    running: Stand, plan: Plan, busy: Sequence[people.Person], others: Crowd
+    running: Stand,
+    plan: Plan,
+    busy: Sequence[people.Person],
+    others: Crowd,
+    turns: Turns,
 ) -> dict[str, float]:
     """The room at work for `plan.seconds`. Raises RuntimeError when anybody was refused or lost."""
     assert running.web is not None
@@ -103,6 +113,7 @@ async def _show(
     rates = [(LIKES * share, doings.like), (LINES * share, doings.chat)]
     rates += [(CLAIMS * share, doings.claim), (ASKED * share, doings.ask)]
     await others.mark()
+    turns.mark()
     before, waited = process.cpu(running.web.pid), process.waited_us(running.web.pid)
     start = time.perf_counter()
     speaking = asyncio.create_task(people.speak(running, HOST_LINES * share))
@@ -112,6 +123,7 @@ async def _show(
     used = process.cpu(running.web.pid).since(before).total
     waited = process.waited_us(running.web.pid) - waited
     counts = await others.counts()
+    worst = turns.worst()
     await asyncio.sleep(SETTLE_SECONDS)  # what is on its way
     lag, said = await people.ended(watching), await people.ended(speaking)
     await stale.stop()
@@ -122,6 +134,8 @@ async def _show(
         "reply_p50_ms": report.percentile(heard.replies, 0.5) * 1000,
         "reply_p99_ms": report.percentile(heard.replies, 0.99) * 1000,
         "probe_max_ms": max(heard.replies) * 1000,
+        "turn_max_ms": worst.by_clock,
+        "turn_cpu_max_ms": worst.cpu,
         "loop_lag_max_ms": lag * 1000,
         "host_lines": said,
         "loader_lag_p99_ms": report.percentile(late, 0.99) * 1000,

@@ -1,0 +1,1 @@
+"""A folder for PYTHONPATH: what is in it runs inside a web process that a benchmark watches."""
