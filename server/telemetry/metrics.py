@@ -6,10 +6,14 @@ scrapes; prometheus' own take a lock and about ten times as long.
 """
 
 import itertools
+import os
+import resource
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import (
+    PROCESS_COLLECTOR,
     REGISTRY,
     Counter,
     Gauge,
@@ -17,7 +21,12 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -119,6 +128,50 @@ class Lanes(Collector):
         yield sizes
 
 
+class OwnProcess(Collector):
+    """The `process_` metrics that all Prometheus clients have.
+
+    prometheus' own lists /proc/self/fd, which takes 10 ms with 10,000 viewers, and meanwhile
+    nobody is served. Since Linux 6.2 the size of that folder is the number of descriptors.
+    """
+
+    def __init__(self) -> None:
+        REGISTRY.unregister(PROCESS_COLLECTOR)
+        own = PROCESS_COLLECTOR.collect()
+        self._started = [one for one in own if one.name == "process_start_time_seconds"]
+        REGISTRY.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._started
+        seconds = time.process_time()
+        yield CounterMetricFamily("process_cpu_seconds", "CPU time used.", seconds)
+        virtual, resident = _memory()
+        yield GaugeMetricFamily("process_virtual_memory_bytes", "Address space.", virtual)
+        yield GaugeMetricFamily("process_resident_memory_bytes", "Memory in use.", resident)
+        yield GaugeMetricFamily("process_open_fds", "Open descriptors.", _descriptors())
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        yield GaugeMetricFamily("process_max_fds", "Descriptors that may be open.", most)
+
+
+def _memory() -> tuple[int, int]:
+    """Bytes of the address space and in use; 0 where /proc does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as pages:
+            virtual, resident, *_ = map(int, pages.read().split())
+    except OSError:
+        return 0, 0
+    return virtual * resource.getpagesize(), resident * resource.getpagesize()
+
+
+def _descriptors() -> int:
+    """0 where /proc does not tell."""
+    try:
+        return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 0
+
+
+own_process = OwnProcess()
 handshakes = Tally(
     "livesale_handshakes",
     "WebSocket handshakes by outcome: accepted, or why they were refused",

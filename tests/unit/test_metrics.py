@@ -1,11 +1,13 @@
 """Metrics: what is counted is what is exposed, and everything has a name and a help text."""
 
+import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import PROCESS_COLLECTOR, REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from server import errors, reference
@@ -46,6 +48,24 @@ def test_exposition_when_it_is_parsed_then_all_of_ours_is_there() -> None:
         if family.name.startswith("livesale_"):
             assert read[family.name].type == family.type
             assert read[family.name].documentation == family.documentation
+
+
+def test_process_metrics_when_compared_then_they_are_what_prometheus_itself_would_tell() -> None:
+    ours = {family.name: family for family in metrics.own_process.collect()}
+    theirs = {family.name: family for family in PROCESS_COLLECTOR.collect()}
+    assert theirs.keys() == ours.keys()
+    for name, family in theirs.items():
+        assert ours[name].type == family.type
+        assert ours[name].samples[0].name == family.samples[0].name
+        assert ours[name].samples[0].value == pytest.approx(family.samples[0].value, rel=0.1)
+
+
+def test_process_metrics_when_descriptors_are_opened_then_they_are_counted() -> None:
+    before = value("process_open_fds")
+    with ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(open(os.devnull))
+        assert value("process_open_fds") - before == 100
 
 
 def test_metrics_when_they_are_ours_then_they_are_named_and_explained() -> None:
