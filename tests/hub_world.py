@@ -6,6 +6,7 @@ were written to one viewer.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -389,9 +390,11 @@ class SlowLoop:
     def call_soon(self, callback: Callable[[], None]) -> Any:
         return self.call_at(self.now, callback)
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float, turns: float = math.inf) -> None:
+        """Go on by `seconds`, or until so many timers rang."""
         end = self.now + seconds
-        while True:
+        last = self.turns + turns
+        while self.turns < last:
             self.timers = [timer for timer in self.timers if not timer[1].cancelled]
             due = min(self.timers, key=lambda timer: timer[0], default=None)
             if due is None or due[0] > end:
@@ -400,4 +403,6 @@ class SlowLoop:
             self.now = max(self.now, due[0])
             self.turns += 1
             due[2]()
+        else:
+            return
         self.now = end

@@ -16,6 +16,7 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #include <errno.h>
 #include <limits.h>
@@ -182,6 +183,14 @@ static void send_through_ring(Send *sends, int count) { send_plainly(sends, coun
 
 /* --- Python -------------------------------------------------------------------------------- */
 
+/* The descriptor that a Python int is; -1: none that can be. */
+static int small(PyObject *number) {
+    int overflow;
+    long fd = PyLong_AsLongAndOverflow(number, &overflow);
+    return overflow || fd < 0 || fd > INT_MAX ? -1 : (int)fd;
+}
+
+/* The slow way to a viewer's descriptor; -2 with an exception set. */
 static int fd_of(PyObject *viewer) {
     PyObject *number = PyObject_GetAttr(viewer, fd_name);
     if (!number) return -2;
@@ -191,12 +200,44 @@ static int fd_of(PyObject *viewer) {
     return fd < 0 || fd > INT_MAX ? -1 : (int)fd;
 }
 
+/* Where objects of a type keep `fd` when it is one of its `__slots__`; 0: it is none. */
+static Py_ssize_t slot_of(PyTypeObject *type) {
+    PyObject *found = PyObject_GetAttr((PyObject *)type, fd_name);
+    Py_ssize_t offset = 0;
+    if (found && Py_IS_TYPE(found, &PyMemberDescr_Type)) {
+        PyMemberDef *member = ((PyMemberDescrObject *)found)->d_member;
+        if (member->type == T_OBJECT_EX) offset = member->offset;
+    }
+    PyErr_Clear();
+    Py_XDECREF(found);
+    return offset;
+}
+
+static PyObject **slot_in(PyObject *viewer, Py_ssize_t offset) {
+    return (PyObject **)((char *)viewer + offset);
+}
+
+/* Begin to load what will be needed soon: 10,000 viewers are in no cache when their tick comes. */
+static void look_ahead(PyObject *viewers, Py_ssize_t at, PyTypeObject *type, Py_ssize_t offset) {
+    if (at + 8 >= PyList_GET_SIZE(viewers)) return;
+    PyObject *next = PyList_GET_ITEM(viewers, at + 4), *later = PyList_GET_ITEM(viewers, at + 8);
+    __builtin_prefetch(later);
+    __builtin_prefetch(slot_in(later, offset));
+    if (Py_IS_TYPE(next, type)) __builtin_prefetch(*slot_in(next, offset));
+}
+
 /* `sends[i]` for viewers[start + i]; false with an exception set. Looking for `fd` may run Python,
  * which may change both lists: the frames are taken only when that is over. */
 static int prepare(Send *sends, int count, PyObject *viewers, PyObject *frames, Py_ssize_t start) {
     int own = PyList_Check(frames);
+    PyTypeObject *type = NULL;
+    Py_ssize_t offset = 0;
     for (int i = 0; i < count && start + i < PyList_GET_SIZE(viewers); i++) {
-        sends[i].fd = fd_of(PyList_GET_ITEM(viewers, start + i));
+        PyObject *viewer = PyList_GET_ITEM(viewers, start + i);
+        if (!Py_IS_TYPE(viewer, type)) offset = slot_of(type = Py_TYPE(viewer));
+        if (offset) look_ahead(viewers, start + i, type, offset);
+        PyObject *number = offset ? *slot_in(viewer, offset) : NULL;
+        sends[i].fd = number && PyLong_CheckExact(number) ? small(number) : fd_of(viewer);
         if (sends[i].fd == -2) return 0;
     }
     if (PyList_GET_SIZE(viewers) < start + count || (own && PyList_GET_SIZE(frames) < start + count)) {

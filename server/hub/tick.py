@@ -2,9 +2,9 @@
 
 One timer per process. A group that has something to show is queued for its own instant within the
 tick (`phase`, spread so that groups do not bunch); an edge is queued for now. Each loop turn
-writes to at most PHASE_VIEWERS_MAX viewers or for PHASE_MS_MAX, then lets the loop read sockets
-and answer commands: a sweep over 10,000 viewers takes about 67 ms and must not delay own replies.
-A hub with nothing new has no timer at all.
+writes to groups until half of PHASE_VIEWERS_MAX viewers or PHASE_MS_MAX, then lets the loop read
+sockets and answer commands: a sweep over 10,000 viewers takes about 67 ms and must not delay own
+replies. A hub with nothing new has no timer at all.
 """
 
 import asyncio
@@ -126,7 +126,8 @@ class Ticker:
             if due != group.due:
                 continue  # requeued for another time, or forgotten
             written += self._flush(group, end)
-            if written >= limits.PHASE_VIEWERS_MAX or clock.monotonic_ms() >= end:
+            # Half of what a turn may write: the next group may be a full one.
+            if 2 * written >= limits.PHASE_VIEWERS_MAX or clock.monotonic_ms() >= end:
                 break
         self._arm()
 

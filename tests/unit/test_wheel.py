@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.hub.wheel import HORIZON_S, NOWHERE, RESOLUTION_S, Wheel
+from server.hub.wheel import HORIZON_S, NOWHERE, RESOLUTION_S, RINGS_PER_TURN, Wheel
 from tests.hub_world import SlowLoop
 
 
@@ -108,6 +108,37 @@ def test_wheel_when_the_loop_was_blocked_then_catches_up(loop: SlowLoop) -> None
     loop.now += 10
     loop.advance(0)
     assert len(bell.rang) == 1
+
+
+def test_wheel_when_many_are_due_at_once_then_a_turn_rings_a_portion(loop: SlowLoop) -> None:
+    wheel = new_wheel(loop)
+    bells = [Bell(loop, wheel) for _ in range(3 * RINGS_PER_TURN + 1)]
+    for bell in bells:
+        wheel.schedule(bell, 1)
+    while not any(bell.rang for bell in bells):
+        loop.advance(RESOLUTION_S / 2, turns=1)
+    assert sum(len(bell.rang) for bell in bells) == RINGS_PER_TURN
+    at = loop.now
+    silent = next(bell for bell in bells if not bell.rang)
+    wheel.discard(silent)
+    hastened = next(bell for bell in bells if not bell.rang and bell is not silent)
+    wheel.hasten(hastened, 5)
+    loop.advance(0)
+    assert loop.now == at
+    assert [bell for bell in bells if len(bell.rang) != 1] == [silent]
+    assert len(wheel) == 0
+
+
+def test_wheel_when_stopped_with_some_due_then_they_stay_silent(loop: SlowLoop) -> None:
+    wheel = new_wheel(loop)
+    bells = [Bell(loop, wheel) for _ in range(2 * RINGS_PER_TURN)]
+    for bell in bells:
+        wheel.schedule(bell, 1)
+    while not any(bell.rang for bell in bells):
+        loop.advance(RESOLUTION_S / 2, turns=1)
+    wheel.stop()
+    loop.advance(10)
+    assert sum(len(bell.rang) for bell in bells) == RINGS_PER_TURN
 
 
 async def test_wheel_when_on_a_real_loop_then_rings() -> None:
