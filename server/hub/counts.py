@@ -14,13 +14,21 @@ class Counts:
     told, as a hub forgets a show that is over once its last viewer has left, and might begin anew.
     """
 
-    __slots__ = ("claims", "lines")
+    __slots__ = ("_told", "claims", "lines")
 
     def __init__(self) -> None:
         self.lines = 0
         self.claims = 0
+        self._told = (0, 0)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether Redis has had them all."""
+        return self._told == (self.lines, self.claims)
 
     async def tell(self, store: "RoomStorePort", show_id: str, hub_id: str) -> None:
         """Raises StoreUnavailable."""
-        if self.lines or self.claims:
-            await store.report_counts(show_id, hub_id, self.lines, self.claims)
+        totals = self.lines, self.claims
+        if any(totals):
+            await store.report_counts(show_id, hub_id, *totals)
+            self._told = totals

@@ -42,6 +42,7 @@ from server.telemetry import metrics
 log = structlog.get_logger()
 
 IDLE_SECONDS: Final = 15.0  # a quick return finds the room still there
+UNTOLD_SECONDS: Final = 600.0  # a room whose totals Redis does not take is given up
 DRAIN_SLICE_SECONDS: Final = 0.1
 _SHOW_ID: Final = re.compile(limits.SHOW_ID_PATTERN)
 
@@ -105,7 +106,7 @@ class Hub:
         # Numbers of like batches and chat lines. The hub's, not the room's: a room that closes and
         # opens again must not use one twice, for Redis and viewers remember those they have seen.
         self.numbers = itertools.count(1)
-        # By show; a room that opens again counts on, until the show is over.
+        # By show; a room that opens again counts on. Gone with the room of a show that is over.
         self.counts: dict[str, Counts] = {}
         self.viewers = 0  # connections from join to the end of their transport
         self._echoes = Recent(60.0)  # s from ping to pong
@@ -215,27 +216,20 @@ class Hub:
 
     async def close_idle_rooms(self) -> None:
         """Unsubscribe from shows nobody has watched here for IDLE_SECONDS; of those that are over
-        nothing is kept. A room stays until Redis has its totals."""
+        nothing is kept."""
         for show_id, room in list(self.rooms.items()):
-            # Somebody may come while Redis is told.
-            if self._is_idle(room) and await self._has_told(room) and self._is_idle(room):
+            if self._is_needless(room):
                 del self.rooms[show_id]
                 if room.is_over:
                     self.counts.pop(show_id, None)
                 await self._unsubscribe(show_id)
                 log.info("room_closed", show_id=show_id)
 
-    def _is_idle(self, room: Room) -> bool:
-        is_empty = room.viewers == 0 and room.outbox.is_empty
-        return is_empty and self.loop.time() - room.empty_since > IDLE_SECONDS
-
-    async def _has_told(self, room: Room) -> bool:
-        """Redis has what was counted in the room. False when it did not answer."""
-        try:
-            await room.counts.tell(self.ports.store, room.show_id, self.hub_id)
-        except StoreUnavailable:
-            return False
-        return True
+    def _is_needless(self, room: Room) -> bool:
+        """Nobody is there, and Redis has what was counted or would not take it."""
+        idle_s = self.loop.time() - room.empty_since
+        is_idle = room.viewers == 0 and room.outbox.is_empty and idle_s > IDLE_SECONDS
+        return is_idle and (room.counts.is_told or idle_s > UNTOLD_SECONDS)
 
     def take_fact(self, show_id: str, fact: Fact | Resync) -> None:
         """One fact from the bus. What a room cannot read is logged, never fatal."""

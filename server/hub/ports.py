@@ -67,7 +67,7 @@ class RoomStorePort(Protocol):
         """Idempotent by (hub_id, report.number); report numbers only rise."""
 
     async def report_counts(self, show_id: str, hub_id: str, lines: int, claims: int) -> None:
-        """Totals of a hub; the last report counts."""
+        """Totals of a hub; the greatest count."""
 
     async def heartbeat(self, show_id: str, hub_id: str, n: int) -> None: ...
 
