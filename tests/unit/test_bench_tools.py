@@ -1,6 +1,12 @@
 """The tools of the benchmarks: frames as a client makes and reads them, numbers, clocks, tables."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +15,8 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from loadtest import wire
-from loadtest.bench import clocks, report, table
+from loadtest.bench import clocks, fanout, looks, report, table
+from loadtest.bench.turns import Turns
 
 
 def parsed_by_websockets(data: bytes, *, mask: bool) -> Frame:
@@ -107,3 +114,61 @@ def test_table_row_bound_by_a_ratio_is_met_when_the_ratio_is() -> None:
     met = table.cells(dataclasses.replace(row, goal="≤ 1.1 ×"), {"us": 7.0, "ratio_to_floor": 0.9})
     assert met == ("CPU", "≤ 1.1 ×", "7 µs", "yes", "0.9 floor")
     assert table.cells(row, {})[2] == "not measured"
+
+
+def test_looks_when_a_process_computes_then_its_user_time_is_found() -> None:
+    user_us = looks.user_us(os.getpid())
+    before, end = user_us(), time.process_time() + 0.2
+    while time.process_time() < end:
+        sum(range(10_000))
+    assert 100_000 < user_us() - before < 220_000
+
+
+LONG_TURN = """
+import asyncio, time, uvloop
+
+def compute():
+    end = time.thread_time() + 0.05
+    while time.thread_time() < end:
+        pass
+
+async def main():
+    await asyncio.sleep(0.3)
+    compute()
+    await asyncio.sleep(0.6)
+
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+def test_turns_when_one_takes_50_ms_of_cpu_then_it_is_the_worst(tmp_path: Path) -> None:
+    turns = Turns(tmp_path / "turns")
+    turns.mark()
+    script = tmp_path / "long_turn.py"
+    script.write_text(LONG_TURN)
+    watched = os.environ | {"PYTHONPATH": turns.path, "BENCH_TURNS": str(turns.file)}
+    subprocess.run([sys.executable, script, "web"], env=watched, check=True, timeout=60)
+    worst = turns.worst()
+    assert 50 <= worst.cpu <= 60
+    assert worst.by_clock >= worst.cpu
+
+
+@pytest.mark.parametrize(("failures", "raises"), [(0, False), (2, False), (3, True)])
+async def test_burst_when_it_does_not_reach_everybody_then_it_is_repeated_twice(
+    monkeypatch: pytest.MonkeyPatch, failures: int, raises: bool
+) -> None:
+    left = [fanout.Incomplete("too busy")] * failures
+
+    async def burst(*_: Any, **__: Any) -> float:
+        if left:
+            raise left.pop()
+        return 9.5
+
+    monkeypatch.setattr(fanout, "_burst", burst)
+    whole: Any = fanout._whole_burst(fanout.Plan.few(quick=True), None, keep=True)  # type: ignore[arg-type]
+    if raises:
+        with pytest.raises(fanout.Incomplete):
+            await whole
+    else:
+        assert await whole == 9.5
