@@ -158,6 +158,44 @@ describe("with locks", () => {
     expect(one.claims[0]?.attempt).toBe(1);
   });
 
+  test("a tab that is cut off leaves its new claim to one that is not", async () => {
+    const browser = new Browser();
+    const [one, two] = [browser.open(), browser.open()];
+    one.purchases.cut();
+    const { claim_id } = one.purchases.buy(WISH);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(one.claimed).toEqual([]);
+    expect(two.claimed[0]).toMatchObject({ claim_id });
+  });
+
+  test("a tab that nobody sees leaves the claim to one that waits", async () => {
+    const browser = new Browser();
+    const [one, two] = [browser.open(), browser.open()];
+    const { claim_id } = one.purchases.buy(WISH);
+    await vi.advanceTimersByTimeAsync(2_000);
+    one.purchases.stepBack();
+    await settle();
+    expect(two.claimed).toMatchObject([{ claim_id, attempt: 1 }]);
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(one.claimed).toHaveLength(1);
+  });
+
+  test("a tab that nobody sees goes on when no other waits", async () => {
+    const one = new Browser().open();
+    one.purchases.buy(WISH);
+    one.purchases.stepBack();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(one.claimed).toHaveLength(2);
+  });
+
+  test("a tab that was halted finds what was bought meanwhile and buys no second one", async () => {
+    const browser = new Browser();
+    const [one, two] = [browser.open(), browser.open()];
+    browser.tabs.length = 0; // nobody is told
+    const { claim_id } = one.purchases.buy(WISH);
+    expect(two.purchases.buy(WISH).claim_id).toBe(claim_id);
+  });
+
   test("a claim that both find after a restart is sent by one", async () => {
     const browser = new Browser();
     const before = browser.open();
@@ -250,6 +288,7 @@ describe("of two copies", () => {
   test.each<[string, ClaimRecord, ClaimRecord]>([
     ["an answer and a refusal of a newer sending", held, claim({ phase: "refused", attempt: 3 })],
     ["two answers", confirmed, held],
+    ["a hold found again and its refusal", held, claim({ phase: "refused", answer: held.answer })],
     ["two sendings", claim({ attempt: 1 }), claim({ phase: "refused" })],
     ["a refusal and its sending", claim({ phase: "refused" }), claim({})],
   ])("%s: the first is later", (_, first, second) => {

@@ -132,15 +132,21 @@ function rankOf({ answer }: ClaimRecord): number {
 
 /**
  * Of two tabs' copies of a claim the one that knows more: the server's furthest word, then the
- * newest sending, then its refusal. `first` when neither does.
+ * newest sending; then a refusal knows more than its sending, and an answer that came in spite of
+ * it (the hold was found again) more than the refusal. `first` when neither does.
  */
 export function later(first: ClaimRecord, second: ClaimRecord): ClaimRecord {
-  const refused = (record: ClaimRecord) => Number(record.phase === "refused");
   const ahead =
     rankOf(second) - rankOf(first) ||
     second.attempt - first.attempt ||
-    refused(second) - refused(first);
+    afterRefusal(second, first) - afterRefusal(first, second);
   return ahead > 0 ? second : first;
+}
+
+/** 1 when `record` is a refusal and `other` only its sending, or an answer and `other` a refusal. */
+function afterRefusal(record: ClaimRecord, other: ClaimRecord): number {
+  if (record.phase === "refused") return Number(other.phase !== "answered");
+  return Number(record.phase === "answered" && other.phase === "refused");
 }
 
 /** Whether the same id may go out again; otherwise the server can still be asked about it. */
@@ -191,6 +197,11 @@ export class ClaimBook {
     const record = theirs && mine ? later(theirs, mine) : (theirs ?? mine);
     if (record) this.#records.set(claimId, record);
     return record;
+  }
+
+  /** Take in what other tabs stored while this one was not told of it: halted, or not watching. */
+  refresh(): void {
+    for (const { claim_id } of this.#stored()) this.reread(claim_id);
   }
 
   put(given: ClaimRecord): void {

@@ -61,6 +61,7 @@ export class Purchases {
   /** The buyer is signed in (again): undecided claims go out, held ones are asked for. */
   resume(): void {
     this.#signedIn = true;
+    this.#book.refresh();
     this.#book.prune(this.#wire.now());
     this.#show();
     for (const record of this.#book.list()) this.#standIn(record);
@@ -73,6 +74,15 @@ export class Purchases {
     this.#turns.leaveAll();
     for (const timer of this.#retries.values()) clearTimeout(timer);
     this.#retries.clear();
+  }
+
+  /** Nobody sees the page, and a phone may halt it: a tab that waits takes its turns. */
+  stepBack(): void {
+    if (!this.#turns.pass) return;
+    this.#turns.leaveAll();
+    for (const record of this.#book.list()) {
+      this.#standIn(record, () => this.#retryLater(record, RETRY_MS));
+    }
   }
 
   /** The connection ended before the answers. */
@@ -88,10 +98,11 @@ export class Purchases {
 
   /** The undecided claim on that sale, else a new one, stored before it is sent. */
   buy(wish: ClaimWish): ClaimRecord {
+    this.#book.refresh();
     const open = this.#book.list().find((one) => one.sale === wish.sale && isUndecided(one));
     if (open) return open;
     const record = newClaim(wish, this.#wire.now());
-    this.#turns.begin(record.claim_id);
+    if (this.#signedIn) this.#turns.begin(record.claim_id);
     this.#put(record);
     this.#send(record);
     return record;

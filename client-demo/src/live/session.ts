@@ -126,7 +126,10 @@ export class LiveSession {
     this.#unwatch = watchSurroundings({
       onNetworkLost: () => this.#networkLost(),
       onNetworkBack: () => this.wake(),
-      onHidden: () => this.#repeat(),
+      onHidden: () => {
+        this.#repeat();
+        this.#purchases?.stepBack();
+      },
       onShown: () => this.wake(),
       onStored: (key) => this.#purchases?.stored(key),
     });

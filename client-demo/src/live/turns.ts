@@ -27,14 +27,21 @@ export class Turns {
       end = resolve;
     });
     this.#ends.set(name, end);
+    let begun = false;
     const begin = () => {
+      begun = true;
       if (this.#ends.get(name) !== end) return undefined;
       this.#mine.add(name);
       onTurn();
       return ended;
     };
-    if (this.#locks) this.#locks.request(`livesale.${name}`, begin).catch(begin);
-    else begin();
+    if (!this.#locks) begin();
+    else {
+      this.#locks.request(`livesale.${name}`, begin).catch((error: unknown) => {
+        if (begun) throw error;
+        begin(); // The browser refuses locks to this page.
+      });
+    }
   }
 
   /** Nobody else knows `name` yet: it is this tab's turn at once. */
