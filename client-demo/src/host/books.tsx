@@ -76,7 +76,7 @@ function Acts({ desk }: { desk: Desk }) {
         {acts.map((act) => (
           <li key={act.act}>
             <time>{dateTime(act.at)}</time> <b>{act.actor}</b> {act.action}{" "}
-            <code>{JSON.stringify(act.detail)}</code>
+            <code title={JSON.stringify(act.detail)}>{JSON.stringify(act.detail)}</code>
           </li>
         ))}
       </ol>

@@ -40,9 +40,12 @@ export function setToken(value: string): void {
 /** What the token says that its bearer may do. */
 export const access = computed(() => accessOf(token.value));
 
-/** Forget the token and go to the sign-in page; leaving this one ends its connection. */
+/**
+ * Go to the sign-in page; leaving this one ends its connection and forgets the token. Not before:
+ * who is asked about acts that wait may stay.
+ */
 export function signOut(): void {
-  keepToken(TOKEN_KEY, "");
+  addEventListener("pagehide", () => keepToken(TOKEN_KEY, ""), { once: true });
   location.assign("/host");
 }
 

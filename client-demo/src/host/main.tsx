@@ -24,9 +24,15 @@ let desk: Desk | undefined;
 
 function App() {
   if (!token.value) return <TokenForm />;
-  if (!showId) return access.value.role === "moderator" ? <OwnShow /> : <ShowList />;
+  if (!showId) return <Start />;
   desk ??= new Desk(showId);
   return <Console desk={desk} />;
+}
+
+function Start() {
+  const { role, show } = access.value;
+  if (role !== "moderator") return <ShowList />;
+  return show && show !== "*" ? <OwnShow /> : <TokenForm />;
 }
 
 /** A moderator has one show: the token's. */

@@ -88,8 +88,13 @@ function useWayIn(bar: Bar, waiting: string): void {
       from.current = document.activeElement as HTMLElement | null;
       target.focus();
     };
-    document.addEventListener("keydown", press);
-    return () => document.removeEventListener("keydown", press);
+    const looked = ({ target }: FocusEvent) => {
+      if (!bar.current?.contains(target as Node)) from.current = null; // gone elsewhere by itself
+    };
+    const listening = new AbortController();
+    document.addEventListener("keydown", press, { signal: listening.signal });
+    document.addEventListener("focusin", looked, { signal: listening.signal });
+    return () => listening.abort();
   }, []);
 }
 

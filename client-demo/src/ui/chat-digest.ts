@@ -4,7 +4,6 @@ import type { ChatLine, LiveSession } from "../live";
 
 export const CHAT_EVERY_MS = 5_000;
 const CHAT_LINES_MAX = 3;
-const KEPT_MAX = 200;
 
 export interface ChatDigest {
   /** The newest lines, oldest first. */
@@ -13,24 +12,22 @@ export interface ChatDigest {
   more: number;
 }
 
-/** `fresh`, what came since the last time, cut to what can be listened to. */
-export function digestOf(fresh: readonly ChatLine[]): ChatDigest {
-  const lines = fresh.slice(-CHAT_LINES_MAX);
-  return { lines, more: fresh.length - lines.length };
-}
-
 /** Tell `say` what came, if anything, every CHAT_EVERY_MS while the page is seen. Returns the end. */
 export function followChat(
   session: Pick<LiveSession, "onLines">,
   say: (digest: ChatDigest) => void,
 ): () => void {
   let fresh: ChatLine[] = [];
+  let came = 0;
   const stop = session.onLines((lines) => {
-    if (!document.hidden) fresh = [...fresh, ...lines].slice(-KEPT_MAX);
+    if (document.hidden) return;
+    fresh = [...fresh, ...lines].slice(-CHAT_LINES_MAX);
+    came += lines.length;
   });
   const timer = setInterval(() => {
-    if (fresh.length > 0) say(digestOf(fresh));
+    if (came > 0) say({ lines: fresh, more: came - fresh.length });
     fresh = [];
+    came = 0;
   }, CHAT_EVERY_MS);
   return () => {
     stop();
