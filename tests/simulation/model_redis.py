@@ -111,7 +111,7 @@ class ModelRedis:
 
     def _execute(self, words: Words) -> Any:
         name = words[0].decode().lower()
-        handler = _COMMANDS.get(name)
+        handler = COMMANDS.get(name)
         if handler is None:
             raise ResponseError(f"ERR unknown command '{name}'")
         if name in _GROWING and self.out_of_memory and self._written and not self._written.commands:
@@ -127,12 +127,16 @@ class ModelRedis:
 
     def _find(self, key: bytes, kind: type[Any]) -> Any:
         """The value, None where there is none."""
-        if (until := self.expires.get(key)) is not None and until <= self.now_ms:
-            del self.data[key], self.expires[key]
-        value = self.data.get(key)
+        value = self._alive(key)
         if value is not None and type(value) is not kind:
             raise ResponseError(_WRONGTYPE)
         return value
+
+    def _alive(self, key: bytes) -> Any:
+        """The value of any kind; None where there is none, or its time was up: it is dropped."""
+        if (until := self.expires.get(key)) is not None and until <= self.now_ms:
+            del self.data[key], self.expires[key]
+        return self.data.get(key)
 
     def _make(self, key: bytes, kind: type[Any]) -> Any:
         value = self._find(key, kind)
@@ -188,14 +192,14 @@ class ModelRedis:
     # --- Keys ---------------------------------------------------------------------------------
 
     def type(self, key: bytes) -> str:
-        value = self.data.get(key)
+        value = self._alive(key)
         return "none" if value is None else _KINDS[type(value)]
 
     def exists(self, *keys: bytes) -> int:
-        return sum(key in self.data for key in keys)
+        return sum(self._alive(key) is not None for key in keys)
 
     def delete(self, *keys: bytes) -> int:
-        found = [key for key in dict.fromkeys(keys) if key in self.data]
+        found = [key for key in dict.fromkeys(keys) if self._alive(key) is not None]
         for key in found:
             del self.data[key]
             self.expires.pop(key, None)
@@ -204,22 +208,28 @@ class ModelRedis:
         return len(found)
 
     def pexpire(self, key: bytes, ms: bytes) -> int:
-        if key not in self.data:
-            return 0
         return self.pexpireat(key, b"%d" % (self.now_ms + int(ms)))
 
     def expire(self, key: bytes, seconds: bytes) -> int:
         return self.pexpire(key, b"%d" % (int(seconds) * 1000))
 
     def pexpireat(self, key: bytes, at_ms: bytes) -> int:
-        if key not in self.data:
+        if self._alive(key) is None:
             return 0
         self.expires[key] = int(at_ms)
         self._log(b"pexpireat", key, at_ms)
+        self._alive(key)
         return 1
 
+    def ttl(self, key: bytes) -> int:
+        """Whole seconds, rounded; -1 without an expiry, -2 without a value."""
+        if self._alive(key) is None:
+            return -2
+        until = self.expires.get(key)
+        return -1 if until is None else (until - self.now_ms + 500) // 1000
+
     def persist(self, key: bytes) -> int:
-        if self.expires.pop(key, None) is None:
+        if self._alive(key) is None or self.expires.pop(key, None) is None:
             return 0
         self._log(b"persist", key)
         return 1
@@ -321,6 +331,17 @@ class ModelRedis:
         self._log(b"lpop", key, count)
         self._drop_if_empty(key)
         return popped
+
+    def lrem(self, key: bytes, count: bytes, item: bytes) -> int:
+        assert count == b"0", "only removing all is modelled"
+        value = self._find(key, list)
+        if value is None or item not in value:
+            return 0
+        removed = value.count(item)
+        value[:] = [kept for kept in value if kept != item]
+        self._log(b"lrem", key, count, item)
+        self._drop_if_empty(key)
+        return int(removed)
 
     def llen(self, key: bytes) -> int:
         return len(self._find(key, list) or ())
@@ -484,12 +505,12 @@ def _cut(items: list[bytes], first: int, last: int) -> list[bytes]:
 
 
 _NAMES: Final = (
-    "ping time info script flushall spublish type exists pexpire expire pexpireat persist get set"
-    " hset hsetnx hincrby hget hmget hexists hlen hkeys hvals hgetall hscan hdel rpush ltrim lpop"
-    " llen lrange sadd scard smembers xadd xdel xack xlen xrange xrevrange xgroup xreadgroup"
-    " xautoclaim xinfo xpending"
+    "ping time info script flushall spublish type exists pexpire expire pexpireat ttl persist get"
+    " set hset hsetnx hincrby hget hmget hexists hlen hkeys hvals hgetall hscan hdel rpush ltrim"
+    " lpop lrem llen lrange sadd scard smembers xadd xdel xack xlen xrange xrevrange xgroup"
+    " xreadgroup xautoclaim xinfo xpending"
 )
-_COMMANDS: Final[dict[str, Callable[..., Any]]] = {
+COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     **{name: getattr(ModelRedis, name) for name in _NAMES.split()},
     "del": ModelRedis.delete,
     "unlink": ModelRedis.delete,
