@@ -102,8 +102,13 @@ function newest(bar: HTMLElement | null): HTMLElement | undefined {
   return [...(bar?.querySelectorAll<HTMLElement>(".undo-back") ?? [])].at(-1);
 }
 
-/** The text is told once, with the way to it; the seconds only to the eye. */
+/**
+ * The text is told once, with the way to it; the seconds only to the eye. The words for time that
+ * runs and for time that stands share one place, as wide as the longer: the buttons must not move
+ * away under the pointer that stops the time by coming to them.
+ */
 function Held({ undo, act }: { undo: UndoQueue; act: HeldBack }) {
+  const stands = undo.paused.value;
   const left = { n: act.left, what: act.what };
   return (
     <div class="undo" data-undo={act.id}>
@@ -111,7 +116,10 @@ function Held({ undo, act }: { undo: UndoQueue; act: HeldBack }) {
         {t("undo.told", { n: UNDO_S, what: act.what, key: KEY })}
       </p>
       <p class="undo-what" aria-hidden="true">
-        {undo.paused.value ? t("undo.stands", left) : t("undo.in", left)}
+        <span class={stands ? "undo-words undo-stands" : "undo-words"}>
+          <span>{t("undo.in", left)}</span>
+          <span>{t("undo.stands", left)}</span>
+        </span>
         <kbd>{KEY}</kbd>
       </p>
       <button
