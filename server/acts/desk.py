@@ -19,9 +19,9 @@ from server.domain.identity import Identity, require_host, require_moderator
 from server.domain.show import require_not_ended
 from server.errors import RecordsUnavailable, Refused, StoreUnavailable
 from server.records import acts, shows
-from server.records.pool import Connection, Pool, acquire
+from server.records.pool import Connection, Pool
 from server.records.shows import ShowRow
-from server.records.transaction import transaction
+from server.records.transaction import one_instant, transaction
 
 log = structlog.get_logger()
 
@@ -111,8 +111,8 @@ class Desk:
     async def reading(
         self, identity: Identity, show_id: str, permission: Permission = require_host
     ) -> AsyncIterator[Act]:
-        """A connection to read with, for somebody who may see the show's inside."""
-        async with acquire(self.pool) as conn:
+        """What is read here is of one instant, for somebody who may see the show's inside."""
+        async with one_instant(self.pool) as conn:
             show = _permitted(await shows.get_show(conn, show_id), identity, permission)
             yield Act(conn, show, identity)
 

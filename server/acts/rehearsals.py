@@ -174,21 +174,17 @@ class RehearsalActs:
 
     async def list_newest(self, identity: Identity, show_id: str) -> list[RehearsalView]:
         """The newest of a show."""
+        await self._give_up_lost()
         async with self._desk.reading(identity, show_id) as act:
-            gave_up = await rehearsals.give_up_lost(act.conn, limits.REHEARSAL_SILENT_S)
             rows = await rehearsals.newest(act.conn, show_id, limits.REHEARSALS_LISTED)
-        if gave_up:
-            await self._end_left_open()
         return [_view(row) for row in rows]
 
     async def get(self, identity: Identity, show_id: str, rehearsal_id: int) -> RehearsalDetail:
         """One with its summary. Raises Refused(not_found)."""
+        await self._give_up_lost()
         async with self._desk.reading(identity, show_id) as act:
-            gave_up = await rehearsals.give_up_lost(act.conn, limits.REHEARSAL_SILENT_S)
             row = _found(await rehearsals.get(act.conn, show_id, rehearsal_id))
             summary = await rehearsals.summary(act.conn, rehearsal_id)
-        if gave_up:
-            await self._end_left_open()
         fields = msgspec.structs.asdict(_view(row))
         return RehearsalDetail(**fields, summary=json.loads(summary) if summary else None)
 
@@ -256,6 +252,13 @@ class RehearsalActs:
             await rehearsals.finish(conn, rehearsal_id, *outcome)
             await rehearsals.forget_old(conn, rehearsal_id, limits.REHEARSALS_LISTED)
         await self._end_left_open()
+
+    async def _give_up_lost(self) -> None:
+        """End those that nobody has heard of for long. Raises RecordsUnavailable."""
+        async with acquire(self._desk.pool) as conn:
+            gave_up = await rehearsals.give_up_lost(conn, limits.REHEARSAL_SILENT_S)
+        if gave_up:
+            await self._end_left_open()
 
     async def _end_left_open(self) -> None:
         """End the shadow shows of all that is over. One that cannot be ended now keeps no other

@@ -11,6 +11,7 @@ from server import limits
 from server.domain.order import EDGES
 from server.records import sql
 from server.records.pool import Connection, Pool, acquire
+from server.records.transaction import one_instant
 
 SQL: Final = sql.load("orders_audit")
 FAULTS: Final = sql.load("audit_faults")
@@ -156,10 +157,7 @@ async def order_statuses(pool: Pool, order_ids: list[int]) -> dict[int, str]:
 @asynccontextmanager
 async def open_books(pool: Pool, show_id: str) -> AsyncIterator["Books"]:
     """One REPEATABLE READ snapshot, taken now and held during the block."""
-    async with (
-        acquire(pool) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with one_instant(pool) as connection:
         yield Books(connection, show_id)
 
 

@@ -1,13 +1,13 @@
 """How people read orders: hosts those of a show, buyers theirs. See sql/order_list.sql."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from server.domain.order import STATUSES, OrderStatus
 from server.records import sql
 from server.records.pool import Connection, Pool, acquire
+from server.records.transaction import one_instant
 
 SQL: Final = sql.load("order_list")
 EXPORT_ROWS: Final = 1_000  # read at once
@@ -70,17 +70,12 @@ async def list_orders(
     below that id, the newest first."""
     start = after if before is None else before
     statement, terms = _listing(show_id, wanted, start, before is not None, limit)
-    async with acquire(pool) as connection, _one_instant(connection):
+    # An order that moves on meanwhile would leave its page short: short pages are the last ones.
+    async with one_instant(pool) as connection:
         ids = await connection.fetch(SQL[statement], *terms)
         rows = await _orders_by_id(connection, show_id, [row["order_id"] for row in ids])
     rows = [row for row in rows if wanted.fits(row)]  # an order by its id may be any
     return rows if before is None else rows[::-1]
-
-
-def _one_instant(connection: Connection) -> AbstractAsyncContextManager[object]:
-    """Ids and rows are read at one: an order that moves on meanwhile would leave its page short,
-    and short pages are the last ones."""
-    return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
 def _listing(

@@ -18,7 +18,7 @@ from server.domain.claim import KIND_CLAIM, StockIncident, Take
 from server.records import sales, sql
 from server.records.pool import Connection, Pool, acquire
 from server.records.sales import SaleRow
-from server.records.transaction import transaction
+from server.records.transaction import one_instant, transaction
 
 SQL: Final = sql.load("rebuild")
 KEEP_LOCK_S: Final = 1.0  # below pool.IDLE_IN_TRANSACTION_MS
@@ -300,10 +300,7 @@ class Snapshot:
 @asynccontextmanager
 async def snapshot(pool: Pool, show_id: str, epoch: int) -> AsyncIterator[Snapshot]:
     """One REPEATABLE READ snapshot. Raises StockIncident when `epoch` is not in force."""
-    async with (
-        acquire(pool) as conn,
-        conn.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with one_instant(pool) as conn:
         found = await conn.fetchval(SQL["epoch"], show_id)
         if found != epoch:
             raise StockIncident("epoch", f"the books are at epoch {found}, not {epoch}")

@@ -17,6 +17,19 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
         yield conn
 
 
+@asynccontextmanager
+async def one_instant(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection on which every statement sees the same, that of the first; it cannot write.
+
+    What is read in several statements fits together then. Raises RecordsUnavailable.
+    """
+    async with (
+        acquire(pool) as conn,
+        conn.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        yield conn
+
+
 def to_ms(at: datetime | None) -> int:
     """A timestamp of PostgreSQL in ms since 1970, 0 for null."""
     return round(at.timestamp() * 1000) if at else 0

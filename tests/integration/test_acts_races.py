@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
+from server.records import products
 from tests.host_stage import Stage, open_stage, request_id
 
 
@@ -121,3 +123,22 @@ async def test_policy_when_acts_of_two_moderators_race_then_redis_has_both(
     policy = await stage.room_store.read_policy(show.rsplit("/", 1)[-1])
     assert policy.banned == {f"u{n}" for n in range(6)}
     assert set(policy.muted) == {f"m{n}" for n in range(6)}
+
+
+async def test_products_when_one_is_added_while_they_are_listed_then_the_list_is_of_one_instant(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = await stage.live_show()
+    await stage.sku(show)
+    list_products = products.list_products
+
+    async def slowly(*args: Any) -> list[products.ProductRow]:
+        rows = await list_products(*args)
+        monkeypatch.undo()
+        await stage.sku(show)  # its skus are there when they are read, it is not
+        return rows
+
+    monkeypatch.setattr(products, "list_products", slowly)
+    answers = [await stage.call("GET", f"{show}/products") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [len(answer.json()["products"]) for answer in answers] == [1, 2]

@@ -147,8 +147,12 @@ async def test_rehearsal_when_it_is_done_then_its_report_is_there(
         assert answer.headers["Content-Disposition"].startswith("attachment")
     _, listed = await ask(web, show, "GET")
     assert [each["rehearsal"] for each in listed["rehearsals"]] == [number]
-    status = await books.fetchval("SELECT status FROM shows WHERE show_id = $1", order["show"])
-    assert status == "ended"
+
+    async def shadow_has_ended() -> bool:
+        status = await books.fetchval("SELECT status FROM shows WHERE show_id = $1", order["show"])
+        return bool(status == "ended")
+
+    await until_so(shadow_has_ended)  # what is over is told first
 
 
 async def test_rehearsals_when_there_are_many_then_reports_of_old_ones_are_not_kept(
