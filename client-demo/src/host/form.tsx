@@ -26,8 +26,6 @@ interface ActFormProps {
   currency?: (values: Values) => string;
 }
 
-const SAVED_SHOWN_MS = 2_000;
-
 export function ActForm(props: ActFormProps) {
   const { label, act, children, class: extra = "", clears, preview, currency } = props;
   const form = useRef<HTMLFormElement>(null);
@@ -35,10 +33,6 @@ export function ActForm(props: ActFormProps) {
   const [busy, setBusy] = useState(false);
   const [saved, setSaved] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
-  useEffect(() => {
-    const timer = setTimeout(() => setSaved(false), SAVED_SHOWN_MS);
-    return () => clearTimeout(timer);
-  }, [saved]);
   const look = () => {
     if (!form.current) return;
     const values = valuesOf(form.current);
@@ -46,11 +40,16 @@ export function ActForm(props: ActFormProps) {
     if (preview) setTyped(values);
   };
   useLayoutEffect(() => void look(), []);
+  const edit = () => {
+    setSaved(false); // what stands there now is not
+    look();
+  };
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
     if (!form.current || busy) return;
     const values = valuesOf(form.current);
     setBusy(true);
+    setSaved(false);
     try {
       let done: unknown;
       const failure = await attempt(async () => {
@@ -67,7 +66,7 @@ export function ActForm(props: ActFormProps) {
     }
   };
   return (
-    <form ref={form} class={`act ${extra}`} onSubmit={submit} onInput={look} aria-busy={busy}>
+    <form ref={form} class={`act ${extra}`} onSubmit={submit} onInput={edit} aria-busy={busy}>
       {children}
       {preview?.(typed)}
       <div class="act-end">
