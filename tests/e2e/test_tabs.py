@@ -73,5 +73,8 @@ async def test_claim_when_the_tab_that_sends_it_goes_then_the_other_sends_it_onc
     await expect(third.locator(".outcome")).to_contain_text("已抢到 1 件")
     again = [claim for wire in wires[1:] for claim in wire.claims]
     (lost,) = wires[0].claims
-    assert [(claim["claim_id"], claim["attempt"]) for claim in again] == [(lost["claim_id"], 1)]
+    assert {claim["claim_id"] for claim in again} == {lost["claim_id"]}
+    # One, where the answer is not so slow that it is asked for again; never two of one number.
+    attempts = [lost["attempt"], *(claim["attempt"] for claim in again)]
+    assert len(set(attempts)) == len(attempts), attempts
     assert stage.faults == []
